@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class AnnounceConfig(AppConfig):
+    name = "apps.announce"
+    label = "announce"

@@ -1,0 +1,1 @@
+"""Mailboxes and devices, their states and proofs."""

@@ -1,0 +1,1 @@
+"""The durable log between webhook and worker. Knows no mail."""

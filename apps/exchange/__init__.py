@@ -1,0 +1,1 @@
+"""What we say to a mail server. No Django."""

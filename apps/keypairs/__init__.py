@@ -1,0 +1,1 @@
+"""RSA pairs, opening JWEs, sealing and shredding credentials."""

@@ -1,0 +1,1 @@
+"""A pretend Exchange, APNs and phone. Nothing imports it; absent from releases."""

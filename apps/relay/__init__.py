@@ -1,0 +1,1 @@
+"""The Cloud Notification Service itself: what speaks to APNs and FCM."""

@@ -1,0 +1,1 @@
+"""The subscription's life: join, renew, lose, end."""

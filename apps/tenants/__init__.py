@@ -1,0 +1,1 @@
+"""Organization groups, mail systems, API tokens and inherited settings."""

@@ -1,0 +1,1 @@
+"""Master key, wrapping, lookup HMACs and URL MACs."""

@@ -1,0 +1,13 @@
+"""The Celery app. Its messages are pokes: losing one delays, repeating one does nothing twice."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ens_project.settings")
+
+app = Celery("ens")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()

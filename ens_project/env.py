@@ -1,0 +1,236 @@
+"""Every setting of ENS, read once from `ens.env` and the process environment.
+
+A setting is documented where it is defined: `docs/settings.md` is generated from the descriptions
+below (`python manage.py ens_settings`). The environment wins over the file, and each value may
+instead be kept in a file of its own, named by the same setting with `_FILE` behind it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+PREFIX = "ENS_"
+
+Role = Literal["device-api", "notify", "relay"]
+CommaList = Annotated[list[str], NoDecode]
+
+
+class SettingsInvalid(Exception):
+    """The settings can't be used; the message is one line that names the setting and the fault."""
+
+
+class EnsSettings(BaseSettings):
+    """The settings of one ENS process; field names are the lower-case names in `ens.env`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", env_file_encoding="utf-8", frozen=True
+    )
+
+    secret_key: SecretStr = Field(
+        min_length=32,
+        description="Django's secret key: 32 characters or more, random, the same on all servers.",
+    )
+    link_address: str = Field(
+        pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
+        description="The public address of the device API, as Exchange and the phones reach it: "
+        "`https://<host>/MailNotificationService/api/ens`. Webhook URLs begin with it.",
+    )
+    url_prefix: str = Field(
+        "/MailNotificationService",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path under which this process is mounted; may be empty.",
+    )
+    roles: Annotated[list[Role], NoDecode] = Field(
+        default=["device-api", "notify"],
+        min_length=1,
+        description="What this process serves, by comma: `device-api`, `notify` (the webhook "
+        "that Exchange calls), `relay` (our CNS). A process with the role `relay` alone needs "
+        "only the relay's tables.",
+    )
+    data_dir: Path = Field(
+        BASE_DIR / "var",
+        description="Directory for what the embedded default keeps: database, broker folders.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="`sqlite:///<path>`, `postgres://…` or `mssql://…`. Default: SQLite in "
+        "`ENS_DATA_DIR`.",
+    )
+    master_key_file: Path = Field(
+        description="File with the master key (several during rotation), readable by the service "
+        "account only. `python manage.py ens_master_key` makes one.",
+    )
+    broker_url: SecretStr = Field(
+        SecretStr("filesystem://"),
+        description="Celery's broker: `redis://…`, or `filesystem://` for folders in "
+        "`ENS_DATA_DIR` (one server only).",
+    )
+    allowed_hosts: CommaList = Field(
+        default=["localhost", "127.0.0.1", "[::1]"],
+        description="Host names this process answers to, by comma (Django's ALLOWED_HOSTS).",
+    )
+    trusted_proxies: Annotated[list[IPv4Network | IPv6Network], NoDecode] = Field(
+        default=[],
+        description="Networks of reverse proxies whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are believed, by comma.",
+    )
+    cns_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^?#\s]+$",
+        description="Address of the Cloud Notification Service (the relay). It may already end "
+        "in `/nws/notify/apns`. Needed by workers.",
+    )
+    cns_key_file: Path | None = Field(
+        default=None,
+        description="PEM file with the secure channel certificate and its private key, with "
+        "which calls to the CNS are signed. `python manage.py cns_certificate` makes one.",
+    )
+    cns_pins: CommaList = Field(
+        default=[],
+        description="Base64 SHA-256 of the SubjectPublicKeyInfo of the CNS host's certificate, "
+        "by comma: the current pin and the next. Empty: no pinning.",
+    )
+    cns_ca_file: Path | None = Field(
+        default=None, description="PEM bundle of private CAs for the CNS host."
+    )
+    relay_audience: str | None = Field(
+        default=None,
+        description="The address by which deployments call this relay; what they sign must name "
+        "it. Needed by the role `relay`.",
+    )
+    relay_apns_url: str | None = Field(
+        default=None,
+        pattern=r"^https://[^/?#\s]+$",
+        description="Another address than Apple's for APNs, for the lab. Default: Apple's "
+        "production or sandbox host, as each push app says.",
+    )
+    relay_apns_ca_file: Path | None = Field(
+        default=None, description="PEM bundle of private CAs for `ENS_RELAY_APNS_URL`."
+    )
+    guard_exceptions: Annotated[list[IPv4Network | IPv6Network], NoDecode] = Field(
+        default=[],
+        description="Networks to which ENS may connect although the address guard refuses them "
+        "(loopback, link-local, …), by comma. For the lab only; empty in production.",
+    )
+    exchange_calls_in_flight: int = Field(
+        200, ge=1, le=5000, description="Calls to Exchange that one worker process has under way."
+    )
+    debug: bool = Field(
+        default=False, description="Django's DEBUG; never in production: pages show settings."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level that is logged."
+    )
+
+    @field_validator(
+        "roles", "allowed_hosts", "trusted_proxies", "cns_pins", "guard_exceptions", mode="before"
+    )
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("data_dir", "master_key_file", "cns_key_file", "cns_ca_file",
+                     "relay_apns_ca_file", mode="after")
+    @classmethod
+    def _anchor(cls, value: Path | None) -> Path | None:
+        """Take relative paths from the installation, not from where the process was started."""
+        return BASE_DIR / value if value is not None else None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings
+
+
+def env_file() -> Path:
+    """The settings file: `ENS_ENV_FILE`, or `ens.env` beside `manage.py`."""
+    return Path(os.environ.get("ENS_ENV_FILE", BASE_DIR / "ens.env"))
+
+
+def load() -> EnsSettings:
+    """Read and check all settings.
+
+    Raises:
+        SettingsInvalid: a setting is missing, unknown or malformed.
+    """
+    path = env_file()
+    lines = _dotenv(path)
+    try:
+        return EnsSettings(**_indirect(lines))
+    except ValidationError as error:
+        raise SettingsInvalid(_one_line(error, path)) from None
+
+
+def load_or_exit() -> EnsSettings:
+    """Read all settings, or end the process with one clear line on standard error."""
+    try:
+        return load()
+    except SettingsInvalid as error:
+        print(f"ENS can't start: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up
+        raise SystemExit(2) from None
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    from dotenv import dotenv_values
+
+    if not path.is_file():
+        return {}
+    try:
+        found = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"{path} can't be read ({type(error).__name__})") from None
+    empty = [name for name, value in found.items() if value is None]
+    if empty:
+        raise SettingsInvalid(f"{path}: the line of {empty[0]!r} has no '='")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _indirect(lines: dict[str, str]) -> dict[str, str]:
+    """Join file and environment (which wins) and follow names that end in `_FILE`."""
+    merged = lines | {k: v for k, v in os.environ.items() if k.startswith(PREFIX)}
+    merged.pop("ENS_ENV_FILE", None)
+    values: dict[str, str] = {}
+    for name, value in merged.items():
+        field = name.removeprefix(PREFIX).lower()
+        if not name.startswith(PREFIX):
+            raise SettingsInvalid(f"{name} is not a setting of ENS: every name begins {PREFIX}")
+        if field in EnsSettings.model_fields:
+            values[field] = value
+        elif field.endswith("_file") and field.removesuffix("_file") in EnsSettings.model_fields:
+            try:
+                values[field.removesuffix("_file")] = Path(value).read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                raise SettingsInvalid(f"{name}: the file it names can't be read") from None
+        else:
+            raise SettingsInvalid(f"{name} is not a setting of ENS")
+    return values
+
+
+def _one_line(error: ValidationError, path: Path) -> str:
+    """Name the first fault without its value, which may be a secret."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "the settings"
+    if first["type"] == "missing":
+        return f"{name} is missing; set it in {path} (see docs/settings.md)"
+    return f"{name} is malformed: {first['msg']} (see docs/settings.md)"

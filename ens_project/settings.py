@@ -1,0 +1,148 @@
+"""Django's settings, all derived from `ens.env` (see `ens_project/env.py`)."""
+
+from __future__ import annotations
+
+import dj_database_url
+
+from ens_project import __version__, env
+
+ENS = env.load_or_exit()
+BASE_DIR = env.BASE_DIR
+
+SECRET_KEY = ENS.secret_key.get_secret_value()
+DEBUG = ENS.debug
+ALLOWED_HOSTS = ENS.allowed_hosts
+
+# A relay of its own needs only the vault and its own tables (docs/architecture: rooms).
+RELAY_ONLY = ENS.roles == ["relay"]
+INSTALLED_APPS = ["apps.vault"]
+if "relay" in ENS.roles:
+    INSTALLED_APPS.append("apps.relay")
+if not RELAY_ONLY:
+    INSTALLED_APPS += [
+        "rest_framework",
+        "drf_spectacular",
+        "drf_spectacular_sidecar",
+        "django.contrib.staticfiles",
+        "treebeard",
+        "apps.eventlog",
+        "apps.tenants",
+        "apps.keypairs",
+        "apps.devices",
+        "apps.cns",
+        "apps.subscriptions",
+        "apps.announce",
+        "apps.api",
+    ]
+
+MIDDLEWARE = ["django.middleware.security.SecurityMiddleware"]
+if not RELAY_ONLY:
+    MIDDLEWARE.append("whitenoise.middleware.WhiteNoiseMiddleware")
+
+ROOT_URLCONF = "ens_project.urls"
+WSGI_APPLICATION = "ens_project.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+    }
+]
+
+ENS.data_dir.mkdir(parents=True, exist_ok=True)
+_sqlite = ENS.data_dir / "ens.sqlite3"
+DATABASES = {
+    "default": dj_database_url.parse(
+        ENS.database_url.get_secret_value() if ENS.database_url else f"sqlite:///{_sqlite}",
+        conn_max_age=600,
+        conn_health_checks=True,
+    )
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # IMMEDIATE: a transaction that reads first and writes later would otherwise fail at once
+    # instead of waiting. FULL: what is answered OK survives a power cut. secure_delete: a
+    # shredded key leaves no trace in the file's free pages.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; "
+        "PRAGMA secure_delete=ON; PRAGMA busy_timeout=20000;",
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+USE_I18N = False
+
+STATIC_URL = f"{ENS.url_prefix}/static/"
+STATIC_ROOT = ENS.data_dir / "static"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+# Behind listed proxies only (apps/api/addresses.py); Django itself never believes the header.
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "no-referrer"
+X_FRAME_OPTIONS = "DENY"
+
+# The largest body any view takes is a relay batch; each view has its own, lower limit.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "apps.api.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "UNAUTHENTICATED_TOKEN": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "ENS device API",
+    "DESCRIPTION": "What a mail app calls. The guide with worked examples: docs/device-api.md.",
+    "VERSION": __version__,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": f"{ENS.url_prefix}/api/ens",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": ENS.log_level},
+    "loggers": {
+        # Django's request logger writes paths only, but a traceback page would hold the body.
+        "django.request": {"level": "ERROR"},
+        # A task's INFO lines cost more than the task (DESIGN.md, section 8).
+        "celery": {"level": "WARNING"},
+        "kombu": {"level": "WARNING"},
+    },
+}
+
+# --- Celery: messages are pokes, the truth is in the event log and the database -------------
+CELERY_BROKER_URL = ENS.broker_url.get_secret_value()
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_TASK_DEFAULT_QUEUE = "housekeeping"
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    _broker = ENS.data_dir / "broker"
+    for _folder in ("messages", "control"):
+        (_broker / _folder).mkdir(parents=True, exist_ok=True)
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(_broker / "messages"),
+        "data_folder_out": str(_broker / "messages"),
+        "control_folder": str(_broker / "control"),
+        "polling_interval": 0.05,
+    }
