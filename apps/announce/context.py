@@ -1,0 +1,100 @@
+"""What the drain must know of a mailbox, read from the database for many mailboxes at once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.utils import timezone
+
+from apps.announce import payload
+from apps.devices import registry
+from apps.devices.models import Device, DeviceState, Mailbox
+from apps.exchange.interface import Credentials, Endpoint
+from apps.keypairs import sealing
+from apps.subscriptions import webhook_url
+from apps.subscriptions.entries import MailWork
+from apps.subscriptions.joining import endpoint_of, open_credentials
+from apps.subscriptions.models import Subscription, SubscriptionState
+from apps.subscriptions.settings import SubscriptionSettings
+from apps.tenants.settings import settings_for
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A device to push to, and how much it may be told."""
+
+    device_id: uuid.UUID
+    app: str
+    token: str = field(repr=False)
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One subscription with its mailbox and the devices that may hear of it."""
+
+    subscription: Subscription
+    mailbox: Mailbox
+    endpoint: Endpoint
+    targets: tuple[Target, ...]
+
+    @property
+    def may_fetch(self) -> bool:
+        """Whether the subscription's credentials may be used at Exchange."""
+        return self.subscription.state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING) or (
+            # What a superseded one reported before Exchange was told is drained to the end.
+            self.subscription.state == SubscriptionState.ENDED
+            and self.subscription.reason == "superseded"
+        )
+
+
+def load(partitions: Sequence[str]) -> dict[str, Context]:
+    """The contexts of these subscriptions; those that are no more are left out."""
+    ids = [webhook_url.id_of(name) for name in partitions]
+    rows = Subscription.objects.select_related("mailbox__mail_system").filter(id__in=ids)
+    subscriptions = list(rows)
+    devices: dict[int, list[Device]] = {}
+    told = Device.objects.select_related("og").filter(
+        mailbox_id__in={row.mailbox_id for row in subscriptions}, state=DeviceState.ACTIVE
+    )
+    for device in told:
+        devices.setdefault(device.mailbox_id, []).append(device)
+    return {
+        webhook_url.name_of(row.id): Context(
+            subscription=row,
+            mailbox=row.mailbox,
+            endpoint=endpoint_of(row.mailbox, row.ews_url),
+            targets=tuple(
+                target
+                for device in devices.get(row.mailbox_id, ())
+                if (target := _target(device)) is not None
+            ),
+        )
+        for row in subscriptions
+    }
+
+
+def credentials_for(context: Context, works: Sequence[MailWork]) -> Credentials | None:
+    """The credentials that the newest entry carries; None when none of them opens."""
+    for creds in dict.fromkeys(work.creds for work in reversed(works)):
+        try:
+            return open_credentials(context.subscription.id, creds)[1]
+        except sealing.UnsealFailed:
+            continue
+    return None
+
+
+def _target(device: Device) -> Target | None:
+    """How a device is reached; None for one that has not proved the mailbox since a refusal."""
+    if device.proved_at is None:
+        return None
+    lasts = timedelta(hours=settings_for(device.og, SubscriptionSettings).proof_hours)
+    level = device.content_wish or payload.LEVELS[-1]
+    if device.proved_at < timezone.now() - lasts and level != "none":
+        level = "generic"  # content needs the device's own proof of the last day
+    return Target(
+        device_id=device.id, app=device.app_id, token=registry.push_token(device), level=level
+    )
