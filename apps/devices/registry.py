@@ -179,6 +179,16 @@ def replace_push_token(device: Device, token: str) -> None:
         )
 
 
+def raise_counter(device: Device, counter: int) -> bool:
+    """Take the counter of a check-in's JWE; False when it is not above every earlier one."""
+    return bool(Device.objects.filter(id=device.id, counter__lt=counter).update(counter=counter))
+
+
+def replace_content_key(device: Device, content_key: dict[str, str]) -> None:
+    """Take a device's new P-256 public key (a JWK) for what only it may read."""
+    Device.objects.filter(id=device.id).update(content_key=json.dumps(content_key))
+
+
 def retire_dead_token(device_id: uuid.UUID, dead_since: datetime | None) -> bool:
     """Retire a device whose push token the push service calls dead.
 
