@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -12,14 +12,14 @@ from django.utils import timezone
 from apps.announce import payload
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState, Mailbox
+from apps.eventlog.base import Entry
 from apps.exchange.interface import Credentials, Endpoint
-from apps.keypairs import sealing
 from apps.subscriptions import webhook_url
 from apps.subscriptions.entries import MailWork
-from apps.subscriptions.joining import endpoint_of, open_credentials
+from apps.subscriptions.joining import endpoint_of, open_many
 from apps.subscriptions.models import Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
-from apps.tenants.settings import settings_for
+from apps.tenants.inherited import settings_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,9 @@ class Context:
     subscription: Subscription
     mailbox: Mailbox
     endpoint: Endpoint
+    # None: they did not open, or were shredded.
+    credentials: Credentials | None = field(repr=False)
+    works: tuple[MailWork, ...] = field(repr=False)
     targets: tuple[Target, ...]
 
     @property
@@ -51,10 +54,13 @@ class Context:
         )
 
 
-def load(partitions: Sequence[str]) -> dict[str, Context]:
-    """The contexts of these subscriptions; those that are no more are left out."""
-    ids = [webhook_url.id_of(name) for name in partitions]
-    rows = Subscription.objects.select_related("mailbox__mail_system").filter(id__in=ids)
+def load(entries: Sequence[Entry]) -> dict[str, Context]:
+    """The contexts of these entries' subscriptions; those that are no more are left out."""
+    works: dict[uuid.UUID, list[MailWork]] = {}
+    for entry in entries:
+        subscription_id = webhook_url.id_of(entry.partition)
+        works.setdefault(subscription_id, []).append(MailWork.from_bytes(entry.payload))
+    rows = Subscription.objects.select_related("mailbox__mail_system").filter(id__in=list(works))
     subscriptions = list(rows)
     devices: dict[int, list[Device]] = {}
     told = Device.objects.select_related("og").filter(
@@ -62,11 +68,14 @@ def load(partitions: Sequence[str]) -> dict[str, Context]:
     )
     for device in told:
         devices.setdefault(device.mailbox_id, []).append(device)
+    credentials = _open(works)
     return {
         webhook_url.name_of(row.id): Context(
             subscription=row,
             mailbox=row.mailbox,
             endpoint=endpoint_of(row.mailbox, row.ews_url),
+            credentials=credentials.get(row.id),
+            works=tuple(works[row.id]),
             targets=tuple(
                 target
                 for device in devices.get(row.mailbox_id, ())
@@ -77,14 +86,15 @@ def load(partitions: Sequence[str]) -> dict[str, Context]:
     }
 
 
-def credentials_for(context: Context, works: Sequence[MailWork]) -> Credentials | None:
-    """The credentials that the newest entry carries; None when none of them opens."""
-    for creds in dict.fromkeys(work.creds for work in reversed(works)):
-        try:
-            return open_credentials(context.subscription.id, creds)[1]
-        except sealing.UnsealFailed:
-            continue
-    return None
+def _open(works: Mapping[uuid.UUID, Sequence[MailWork]]) -> dict[uuid.UUID, Credentials]:
+    """Each subscription's credentials as its newest entry that opens carries them."""
+    newest = {subscription_id: batch[-1].creds for subscription_id, batch in works.items()}
+    opened = open_many(newest)
+    for subscription_id, batch in works.items():
+        for creds in {work.creds for work in batch} - {newest[subscription_id]}:
+            if subscription_id not in opened:
+                opened |= open_many({subscription_id: creds})
+    return opened
 
 
 def _target(device: Device) -> Target | None:

@@ -110,7 +110,7 @@ class Drain:
         by_partition: dict[str, list[Entry]] = {}
         for entry in claimed:
             by_partition.setdefault(entry.partition, []).append(entry)
-        contexts = await in_database(load, list(by_partition))
+        contexts = await in_database(load, claimed)
         for partition, entries in by_partition.items():
             context = contexts.get(partition)
             ids = [entry.id for entry in entries]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from apps.announce import payload
-from apps.announce.context import Context, Target, credentials_for
+from apps.announce.context import Context, Target
 from apps.announce.plan import Plan, is_news, plan
 from apps.announce.pushing import Pusher
 from apps.cns.client import Push, Result
@@ -66,7 +66,7 @@ class MailboxJob:
 
     async def run(self, context: Context, entries: Sequence[Entry]) -> Outcome:
         """Announce what these entries, oldest first, report."""
-        works = [MailWork.from_bytes(entry.payload) for entry in entries]
+        works = context.works
         await self._note_identity(context, works)
         since = [work.catch_up_since for work in works if work.catch_up_since]
         todo = plan(
@@ -77,7 +77,7 @@ class MailboxJob:
         outcome = Outcome()
         if todo.empty or not context.targets:
             return outcome
-        news, unread = await self._gather(context, works, todo)
+        news, unread = await self._gather(context, todo)
         await self._announce(context, news, unread, outcome)
         return outcome
 
@@ -93,13 +93,13 @@ class MailboxJob:
             await in_database(ending.lose, subscription.id, "ended_by_exchange")
 
     async def _gather(
-        self, context: Context, works: Sequence[MailWork], todo: Plan
+        self, context: Context, todo: Plan
     ) -> tuple[list[_News], int | None]:
         """Fetch details and unread count; fall back on «New mail» where they can't be had."""
         plain = [_News(item_id, None) for item_id in todo.delivered]
         if not context.may_fetch:
             return plain, todo.unread_count
-        credentials = await in_database(credentials_for, context, works)
+        credentials = context.credentials
         if credentials is None:
             await in_database(_does_not_open, context.subscription.id)
             return plain, todo.unread_count

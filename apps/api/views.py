@@ -25,6 +25,7 @@ from apps.keypairs import service as keypairs
 from apps.subscriptions import checkin, ending, joining
 from apps.subscriptions.poke import wake_join
 from apps.tenants import mail_systems, tokens
+from apps.tenants.ews_urls import EwsUrlRefused
 from apps.tenants.models import OrganizationGroup
 from ens_project import __version__
 
@@ -160,7 +161,7 @@ class Subscribe(DeviceView):
     ) -> tuple[Device, str, NewEntry]:
         try:
             system, ews_url = mail_systems.mail_system_for(og, claims["ews_url"] or None)
-        except mail_systems.EwsUrlRefused:
+        except EwsUrlRefused:
             raise Problem("ews_url_not_allowed") from None
         mailbox = registry.mailbox_for(system, claims["email"])
         enrolled = registry.enrol(og, mailbox, _description(claims, ews_url))

@@ -12,7 +12,7 @@ from apps.devices.models import Device, DeviceState
 from apps.subscriptions import current
 from apps.subscriptions.models import Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
-from apps.tenants.settings import settings_for
+from apps.tenants.inherited import settings_for
 
 Do = Literal["nothing", "send_credentials", "subscribe"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -30,7 +30,7 @@ from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import JOIN, MAIL, JoinWork, MailWork
 from apps.subscriptions.models import Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
-from apps.tenants.settings import settings_for
+from apps.tenants.inherited import settings_for
 from apps.vault.lookup import lookup_hmac
 
 log = logging.getLogger(__name__)
@@ -86,13 +86,17 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
     )
 
 
-def open_credentials(subscription_id: uuid.UUID, creds: str) -> tuple[str, Credentials]:
-    """Unseal what `begin` sealed: the SMTP address and the credentials.
+def open_many(sealed: Mapping[uuid.UUID, str]) -> dict[uuid.UUID, Credentials]:
+    """Unseal the credentials of many subscriptions; those that don't open are left out."""
+    return {
+        subscription_id: _parse(plaintext)[1]
+        for subscription_id, plaintext in sealing.unseal_many(sealed).items()
+    }
 
-    Raises:
-        UnsealFailed: they don't open, or were shredded.
-    """
-    raw = json.loads(sealing.unseal(subscription_id, creds))
+
+def _parse(plaintext: bytes) -> tuple[str, Credentials]:
+    """What `begin` sealed: the SMTP address and the credentials."""
+    raw = json.loads(plaintext)
     return raw["email"], Credentials.from_bytes(json.dumps(raw["credentials"]).encode())
 
 
@@ -196,7 +200,7 @@ def _load(entry: Entry) -> _Case | None:
     if subscription.state != SubscriptionState.PENDING and not promoted:
         return None
     try:
-        address, credentials = open_credentials(subscription.id, work.creds)
+        address, credentials = _parse(sealing.unseal(subscription.id, work.creds))
     except sealing.UnsealFailed:
         log.warning("credentials of a join did not open: subscription %s", subscription.id)
         ending.end(subscription.id, "credentials_not_opened", shred_now=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from apps.tenants.settings import og_settings
+from apps.tenants.inherited import og_settings
 
 
 @og_settings("subscriptions")
