@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -69,6 +69,7 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
     for device in told:
         devices.setdefault(device.mailbox_id, []).append(device)
     credentials = _open(works)
+    proof_lasts = _proof_lasts(told)
     return {
         webhook_url.name_of(row.id): Context(
             subscription=row,
@@ -79,7 +80,7 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
             targets=tuple(
                 target
                 for device in devices.get(row.mailbox_id, ())
-                if (target := _target(device)) is not None
+                if (target := _target(device, proof_lasts[device.og_id])) is not None
             ),
         )
         for row in subscriptions
@@ -97,14 +98,22 @@ def _open(works: Mapping[uuid.UUID, Sequence[MailWork]]) -> dict[uuid.UUID, Cred
     return opened
 
 
-def _target(device: Device) -> Target | None:
+def _proof_lasts(devices: Iterable[Device]) -> dict[int, timedelta]:
+    """How long a proof entitles to content, by organization group."""
+    groups = {device.og_id: device.og for device in devices}
+    return {
+        og_id: timedelta(hours=settings_for(og, SubscriptionSettings).proof_hours)
+        for og_id, og in groups.items()
+    }
+
+
+def _target(device: Device, proof_lasts: timedelta) -> Target | None:
     """How a device is reached; None for one that has not proved the mailbox since a refusal."""
     if device.proved_at is None:
         return None
-    lasts = timedelta(hours=settings_for(device.og, SubscriptionSettings).proof_hours)
     level = device.content_wish or payload.LEVELS[-1]
-    if device.proved_at < timezone.now() - lasts and level != "none":
-        level = "generic"  # content needs the device's own proof of the last day
+    if device.proved_at < timezone.now() - proof_lasts and level != "none":
+        level = "generic"  # content needs the device's own recent proof
     return Target(
         device_id=device.id, app=device.app_id, token=registry.push_token(device), level=level
     )

@@ -10,16 +10,21 @@ from apps.tenants.inherited import og_settings
 @og_settings("subscriptions")
 @dataclass(frozen=True, slots=True)
 class SubscriptionSettings:
-    """Times of the subscription's life; inherited down the tree unless overridden."""
+    """Times of the subscription's life; inherited down the tree unless overridden.
+
+    `status_frequency_minutes`: how often Exchange shows that it still knows us, when nothing else
+    happens. `checkin_seconds`: how often a device checks in. `proof_hours`: for how long a
+    device's own proof of the mailbox entitles it to content.
+    """
 
     status_frequency_minutes: int = field(
         default=30,
-        metadata={"min": 1, "max": 1440, "help": "How often Exchange shows that it still knows us"},
+        metadata={"minimum": 1, "maximum": 1440},
     )
     checkin_seconds: int = field(
-        default=3600, metadata={"min": 60, "max": 86400, "help": "How often a device checks in"}
+        default=3600, metadata={"minimum": 60, "maximum": 86400}
     )
     proof_hours: int = field(
         default=24,
-        metadata={"min": 1, "max": 168, "help": "How long a device's own proof is good for"},
+        metadata={"minimum": 1, "maximum": 168},
     )
