@@ -14,7 +14,8 @@ from apps.announce import payload
 from apps.announce.context import Context, Target
 from apps.announce.plan import Plan, is_news, plan
 from apps.announce.pushing import Pusher
-from apps.cns.client import Push, Result
+from apps.cns.answer import Result
+from apps.cns.client import Push
 from apps.devices import registry
 from apps.eventlog.base import Entry, EventLog
 from apps.exchange import errors

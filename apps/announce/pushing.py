@@ -6,7 +6,9 @@ import asyncio
 import logging
 from typing import Final
 
-from apps.cns.client import CnsClient, CnsRefused, CnsUnavailable, Push, Result
+from apps.cns.answer import Result
+from apps.cns.client import CnsClient, Push
+from apps.cns.errors import CnsRefused, CnsUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,8 @@ class Pusher:
             results = {result.id: result for result in answered}
             reason = "relay_did_not_answer_for_it"
         except CnsUnavailable as error:
-            log.warning("the relay is unavailable: %s", error)
+            again = max(error.retry_after_s, 1.0)
+            log.warning("the relay is unavailable: %s", error.code)
         except CnsRefused as error:
             again, reason = _OURS_TO_FIX_S, error.code
             log.error("the relay refuses us: %s", error.code)

@@ -15,7 +15,7 @@ from apps.announce.drain import Drain
 from apps.announce.mailbox_job import MailboxJob
 from apps.subscriptions.poke import DRAIN_TASK
 from apps.announce.pushing import Pusher
-from apps.cns.factory import cns_client
+from apps.cns.configured import configured_client
 from apps.eventlog.factory import get_log
 from apps.subscriptions.runtime import mail_server
 from apps.wire import background
@@ -39,6 +39,6 @@ def drain() -> int:
 
 @lru_cache(maxsize=1)
 def _drain() -> Drain:
-    job = MailboxJob(get_log(), mail_server(), Pusher(cns_client()))
+    job = MailboxJob(get_log(), mail_server(), Pusher(configured_client()))
     worker = f"{socket.gethostname()}:{os.getpid()}"
     return Drain(get_log(), job, worker, settings.ENS.exchange_calls_in_flight // 2)

@@ -41,14 +41,8 @@ DEADLINE_S: Final = 25.0
 PATIENCE = timedelta(minutes=10)
 _WAIT_FOR_OTHERS_S: Final = 0.5
 
-# Faults that pass by themselves: the join is tried again until PATIENCE has run out.
-_PASSING = (
-    errors.ServerBusy,
-    errors.Unreachable,
-    errors.TlsRefused,
-    errors.TooManySubscriptions,
-    errors.SubscriptionUrlRefused,
-)
+# Faults that an administrator mends without the phone: tried again like the passing ones.
+_MENDED_ELSEWHERE = (errors.TlsRefused, errors.SubscriptionUrlRefused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +250,7 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     current.release(case.mailbox.pk, case.subscription.id)
     if isinstance(error, errors.CredentialsRefused):
         refusals.remember(case.mailbox, case.credentials)
-    elif isinstance(error, _PASSING):
+    elif error.transient or isinstance(error, _MENDED_ELSEWHERE):
         waited = timezone.now() - case.subscription.created_at
         if waited < PATIENCE:
             back_off = error.back_off_s if isinstance(error, errors.ServerBusy) else 0.0
