@@ -1,4 +1,4 @@
-"""From a verified call to its answer: who may push to which app, out to APNs, back with outcomes."""
+"""From a verified call to its answer: what may be sent, out to APNs, back with outcomes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def _doubt_unproven(
     With production and sandbox mixed up APNs answers BadDeviceToken to every push, and a whole
     fleet would be retired for one wrong switch.
     """
-    accepted = {j.notification.app for j in jobs if answered[j.notification.id].status == "accepted"}
+    accepted = {
+        j.notification.app for j in jobs if answered[j.notification.id].status == "accepted"
+    }
     fresh = [apps[name].pk for name in accepted if apps[name].proven_at is None]
     if fresh:
         PushApp.objects.filter(pk__in=fresh).update(proven_at=timezone.now())

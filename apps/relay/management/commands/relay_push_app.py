@@ -48,10 +48,7 @@ class Command(BaseCommand):
             return
         deployments = [_deployment(name) for name in options["share"]]
         with transaction.atomic():
-            if options["action"] == "add":
-                app = _store(options)
-            else:
-                app = _existing(options["app"])
+            app = _store(options) if options["action"] == "add" else _existing(options["app"])
             if options["action"] == "unshare":
                 app.deployments.remove(*deployments)
             else:

@@ -15,7 +15,13 @@ from apps.wire.errors import WireError
 
 # Apple: "Don't retry" these; all of them are about the device token.
 _DEAD_TOKEN = frozenset(
-    ["BadDeviceToken", "DeviceTokenNotForTopic", "ExpiredToken", "MissingDeviceToken", "Unregistered"]
+    [
+        "BadDeviceToken",
+        "DeviceTokenNotForTopic",
+        "ExpiredToken",
+        "MissingDeviceToken",
+        "Unregistered",
+    ]
 )
 _RETRY_AFTER_S = {
     "TooManyProviderTokenUpdates": 60.0,
