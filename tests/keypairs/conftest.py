@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from apps.keypairs import service
 from apps.keypairs.service import PublicKey, current_public_key, rotate
+from apps.tenants.groups import create_group
 from apps.tenants.models import OrganizationGroup
 from tests.vault.conftest import use_master_keys
 
@@ -16,8 +17,7 @@ __all__ = ["use_master_keys"]
 
 @pytest.fixture
 def og(db: None) -> OrganizationGroup:
-    made: OrganizationGroup = OrganizationGroup.objects.add_root(name="Example")
-    return made
+    return create_group("Example")
 
 
 @pytest.fixture
