@@ -36,11 +36,12 @@ def create_group(name: str, parent: OrganizationGroup | None = None) -> Organiza
         name = plain_name(name)
     except ValueError as error:
         raise GroupRefused(str(error)) from None
-    siblings = parent.get_children() if parent else OrganizationGroup.objects.get_root_nodes()
+    tree = OrganizationGroup.objects
+    siblings = tree.get_children(parent) if parent else tree.get_root_nodes()
     if siblings.filter(name=name).exists():
         raise GroupRefused("there is already an organization group of this name here")
     made: OrganizationGroup = (
-        parent.add_child(name=name) if parent else OrganizationGroup.add_root(name=name)
+        tree.add_child(parent, {"name": name}) if parent else tree.add_root({"name": name})
     )
     return made
 
