@@ -18,7 +18,7 @@ function icon() {
 }
 
 function clockTime(seconds) {
-  return new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return new Date(seconds * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
 }
 
 function age(seconds) {
@@ -118,12 +118,11 @@ class Device {
     if (phone.state !== "active") this.took.textContent = phone.state;
     else if (!newest) this.took.textContent = "waiting for mail";
     else if (took === null) this.took.textContent = `rang at ${clockTime(newest.at)}`;
-    else this.took.textContent = `rang ${took.toFixed(2)} s after the mail arrived`;
+    else this.took.textContent = `rang after ${took.toFixed(2)} s`;
   }
 
   tick(now) {
-    this.clock.textContent = now.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit",
-                                                          hour12: false });
+    this.clock.textContent = clockTime(now.getTime() / 1000);
     this.date.textContent = now.toLocaleDateString("en-GB", { weekday: "long", day: "numeric",
                                                               month: "long" });
     for (const when of this.notices.querySelectorAll(".age")) {
@@ -184,8 +183,9 @@ byId("compose").addEventListener("submit", async (event) => {
 
 function showSuggestions(suggestions) {
   byId("suggestions").replaceChildren(...suggestions.map((suggestion) => {
-    const chip = make("button", "", `${suggestion.sender}: ${suggestion.subject}`);
+    const chip = make("button", "", suggestion.sender);
     chip.type = "button";
+    chip.title = suggestion.subject;
     chip.addEventListener("click", () => {
       byId("sender").value = suggestion.sender;
       byId("subject").value = suggestion.subject;
