@@ -30,7 +30,7 @@ NOTHING = {
     "code": None,
     "do": "nothing",
     "checkin_seconds": 3600,
-    "poll_seconds": None,
+    "poll_seconds": 1,
 }
 
 
@@ -176,6 +176,7 @@ def test_sends_credentials_when_asked_with_a_rising_counter(ens: FakeEns, phone:
     assert opened[1] is not None and opened[3] is not None
     assert [opened[1]["counter"], opened[3]["counter"]] == [1, 2]
     assert opened[1]["device_id"] == "d1"
+    assert opened[1]["email"] == ANNA.email
     assert opened[1]["credentials"]["password"] == "s3cret"
     assert opened[1]["jti"] != opened[3]["jti"]
 
@@ -187,6 +188,15 @@ def test_subscribes_again_when_ens_no_longer_knows_it(ens: FakeEns, phone: Phone
     phone.switch_on()
     until("a second subscribe", lambda: len(ens.of("subscribe")) == 2, 10)
     until("its check-in", lambda: ens.of("checkin")[-1][1] == "secret2", 10)
+
+
+def test_does_not_try_a_refused_password_again(ens: FakeEns, phone: Phone) -> None:
+    phone.subscribe()
+    refused = {"state": "refused", "code": "credentials_refused", "do": "subscribe"}
+    ens.checkins = [(200, NOTHING | refused | {"checkin_seconds": 0.02})] * 5
+    phone.switch_on()
+    until("five check-ins", lambda: len(ens.of("checkin")) >= 5, 10)
+    assert len(ens.of("subscribe")) == 1
 
 
 def test_wakes_up_and_checks_in(ens: FakeEns, phone: Phone, apns: RunningApns) -> None:

@@ -106,7 +106,7 @@ class EnsClient:
             answer["code"],
             answer["do"],
             float(answer["checkin_seconds"]),
-            float(answer["poll_seconds"] or 1),
+            float(answer["poll_seconds"]),
         )
 
     def unsubscribe(self, device: Device) -> None:

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 LONG_POLL_S = 20.0
 RETRY_S = 2.0
-# Nothing further comes by waiting; the user or an administrator has to act.
-FINAL = ("refused", "blocked")
+# How long a phone asks every few seconds what has become of its subscription.
+POLL_FOR_S = 120.0
 
 
 class Phone:
@@ -52,6 +52,7 @@ class Phone:
         self._checkin_seconds = checkin_seconds
         self._on_push = on_push
         self._counter = 0
+        self._subscribed_at = 0.0
         self._news = threading.Condition()
         self._due = threading.Event()
         self._off = threading.Event()
@@ -73,6 +74,7 @@ class Phone:
             wishes["ews_url"] = self.account.ews_url
         self.device, poll_seconds = self._ens.subscribe(wishes)
         self.state, self.code, self._counter = "joining", None, 0
+        self._subscribed_at = time.monotonic()
         return poll_seconds
 
     def check_in(self, *, credentials: bool = False) -> CheckIn:
@@ -80,7 +82,11 @@ class Phone:
         news: dict[str, Any] | None = None
         if credentials:
             self._counter += 1
-            news = {"counter": self._counter, "credentials": self.account.credentials()}
+            news = {
+                "counter": self._counter,
+                "email": self.account.email,
+                "credentials": self.account.credentials(),
+            }
         answer = self._ens.check_in(self._known(), news)
         self.state, self.code = answer.state, answer.code
         return answer
@@ -101,16 +107,18 @@ class Phone:
             if time.monotonic() + wait > deadline:
                 raise TimeoutError(f"{self.name} is still joining after {seconds:g} seconds")
             time.sleep(wait)
-            wait = self._follow(self.check_in())
+            answer = self.check_in()
+            wait = self._follow(answer) if answer.state == "joining" else 0.0
         return self.state
 
     def _follow(self, answer: CheckIn) -> float:
         """Do what ENS asks for; returns when to check in next, in seconds."""
         if answer.do == "send_credentials":
             answer = self.check_in(credentials=True)
-        elif answer.do == "subscribe":
+        # A password that was refused stays refused until the user has entered another one.
+        elif answer.do == "subscribe" and answer.code != "credentials_refused":
             return self.subscribe()
-        if answer.state == "joining":
+        if answer.state == "joining" and time.monotonic() - self._subscribed_at < POLL_FOR_S:
             return answer.poll_seconds
         return self._checkin_seconds or answer.checkin_seconds
 
@@ -165,9 +173,6 @@ class Phone:
             if self._off.is_set():
                 return
             wait = self._touch()
-            if self.state in FINAL:
-                log.warning("%s gives up: %s %s", self.name, self.state, self.code)
-                return
 
     def _touch(self) -> float:
         """Subscribe or check in once; returns when to do it again, in seconds."""
