@@ -144,8 +144,14 @@ class EnsSettings(BaseSettings):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
-    @field_validator("data_dir", "master_key_file", "cns_key_file", "cns_ca_file",
-                     "relay_apns_ca_file", mode="after")
+    @field_validator(
+        "data_dir",
+        "master_key_file",
+        "cns_key_file",
+        "cns_ca_file",
+        "relay_apns_ca_file",
+        mode="after",
+    )
     @classmethod
     def _anchor(cls, value: Path | None) -> Path | None:
         """Take relative paths from the installation, not from where the process was started."""
