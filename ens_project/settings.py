@@ -7,6 +7,7 @@ import dj_database_url
 from ens_project import __version__, env
 
 ENS = env.load_or_exit()
+ENS_VERSION = __version__
 BASE_DIR = env.BASE_DIR
 
 SECRET_KEY = ENS.secret_key.get_secret_value()

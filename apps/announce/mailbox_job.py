@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Literal
 
 from apps.announce import payload
 from apps.announce.context import Context, Target
@@ -246,7 +246,7 @@ def _badge(target: Target, unread: int) -> Push:
     return _push(target, 5, "badge", payload.badge_correction(unread))
 
 
-def _push(target: Target, priority: int, collapse_id: str, body: dict[str, object]) -> Push:
+def _push(target: Target, priority: Literal[10, 5], collapse_id: str, body: dict[str, Any]) -> Push:
     return Push(
         id=str(uuid.uuid4()),
         app=target.app,

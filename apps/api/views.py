@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.conf import settings
 from django.db import DatabaseError, transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -27,7 +28,6 @@ from apps.subscriptions.poke import wake_join
 from apps.tenants import mail_systems, tokens
 from apps.tenants.ews_urls import EwsUrlRefused
 from apps.tenants.models import OrganizationGroup
-from ens_project import __version__
 
 _PROBLEM = schemas.ProblemDocument
 
@@ -89,7 +89,7 @@ class Alive(APIView):
 
     @extend_schema(operation_id="alive", responses=schemas.AliveAnswer, auth=[])
     def get(self, request: Request) -> Response:
-        return Response({"status": "ok", "version": __version__})
+        return Response({"status": "ok", "version": settings.ENS_VERSION})
 
 
 class PublicKey(DeviceView):
