@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.apps import AppConfig
+from django.apps import apps as installed_apps
 from django.db.models.signals import post_migrate
 
 
@@ -12,7 +13,7 @@ class VaultConfig(AppConfig):
         post_migrate.connect(_after_migrate, sender=self, dispatch_uid="vault.keys")
 
 
-def _after_migrate(using: str, apps: Any, **_signal: Any) -> None:
+def _after_migrate(using: str, apps: Any = installed_apps, **_signal: Any) -> None:
     from apps.vault import lookup, urlmac
     from apps.vault.keys import make_missing
 

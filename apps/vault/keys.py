@@ -16,7 +16,7 @@ from apps.vault.master import KEY_BYTES, MasterKeyInvalid
 from apps.vault.models import VaultKey
 from apps.vault.wrapping import unwrap, wrap
 
-_TABLE = "vault_key"
+_TABLE = VaultKey._meta.db_table
 _FIRST = 1
 
 

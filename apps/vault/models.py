@@ -18,6 +18,7 @@ class VaultKey(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
+        db_table = "vault_key"
         constraints = [
             models.UniqueConstraint(fields=["kind", "number"], name="vault_key_made_once"),
         ]

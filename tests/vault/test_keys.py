@@ -3,11 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from django.apps import apps as django_apps
 from django.core.management import CommandError, call_command
+from django.db.migrations.state import ProjectState
+from django.db.models.signals import post_migrate
 
 from apps.vault import keys
+from apps.vault.lookup import lookup_hmac
 from apps.vault.master import MasterKeyInvalid
 from apps.vault.models import VaultKey
+from apps.vault.urlmac import sign
 from apps.vault.wrapping import UnwrapFailed
 from tests.vault.processes import SETUP, migrate, run, run_at_once
 
@@ -26,6 +31,22 @@ def test_migrating_again_changes_no_key() -> None:
     before = list(VaultKey.objects.order_by("pk").values())
     call_command("migrate", verbosity=0)
     assert list(VaultKey.objects.order_by("pk").values()) == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_flushing_makes_new_keys_and_forgets_the_old_ones() -> None:
+    before = lookup_hmac("d", "v"), sign("m")
+    call_command("flush", interactive=False, verbosity=0)
+    after = lookup_hmac("d", "v"), sign("m")
+    assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_migrating_back_to_nothing_makes_no_key() -> None:
+    VaultKey.objects.all().delete()
+    post_migrate.send(
+        sender=django_apps.get_app_config("vault"), using="default", apps=ProjectState().apps
+    )
+    assert not VaultKey.objects.exists()
 
 
 def test_a_key_copied_to_another_row_does_not_open() -> None:
