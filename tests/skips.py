@@ -50,7 +50,7 @@ def in_ci() -> bool:
     return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
-@dataclass
+@dataclass(eq=False)
 class Skips:
     """What this run skipped, by reason."""
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from apps.announce import payload
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState, Mailbox
-from apps.eventlog.base import Entry
+from apps.eventlog.interface import Entry
 from apps.exchange.interface import Credentials, Endpoint
 from apps.subscriptions import webhook_url
 from apps.subscriptions.entries import MailWork

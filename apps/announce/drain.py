@@ -15,9 +15,10 @@ from typing import Final
 
 from apps.announce.context import Context, load
 from apps.announce.mailbox_job import MailboxJob, Outcome
-from apps.eventlog.base import Entry, EventLog, LogUnavailable
+from apps.eventlog.interface import Entry, EventLog, LogUnavailable
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import MAIL
+from apps.vault.redact import where
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +51,7 @@ class _Done:
 class Drain:
     """Works the log off. One per worker process at a time (tasks.py sees to it)."""
 
-    def __init__(
-        self, event_log: EventLog, job: MailboxJob, worker: str, in_flight: int
-    ) -> None:
+    def __init__(self, event_log: EventLog, job: MailboxJob, worker: str, in_flight: int) -> None:
         self._log = event_log
         self._job = job
         self._worker = worker
@@ -140,11 +139,9 @@ class Drain:
         except TimeoutError:
             log.warning("subscription %s: over its deadline", context.subscription.id)
             outcome.again(_BACK_OFF_S[0])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - see below
             # One entry that trips us must not stop the others; its text may hold what it is about.
-            log.error(
-                "subscription %s: unexpected %s", context.subscription.id, type(error).__name__
-            )
+            log.error("subscription %s: %s", context.subscription.id, where(error))
             outcome.again(_BACK_OFF_S[-1])
         self._record(entries, outcome)
         self._held.pop(partition, None)

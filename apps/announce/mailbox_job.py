@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Literal
 
 from apps.announce import payload
 from apps.announce.context import Context, Target
@@ -17,7 +17,7 @@ from apps.announce.pushing import Pusher
 from apps.cns.answer import Result
 from apps.cns.client import Push
 from apps.devices import registry
-from apps.eventlog.base import Entry, EventLog
+from apps.eventlog.interface import Entry, EventLog
 from apps.exchange import errors
 from apps.exchange.interface import Credentials, Described, Item, MailServer
 from apps.subscriptions import ending, refusals
@@ -93,9 +93,7 @@ class MailboxJob:
             log.warning("Exchange ended subscription %s: %s", subscription.id, failed[:60])
             await in_database(ending.lose, subscription.id, "ended_by_exchange")
 
-    async def _gather(
-        self, context: Context, todo: Plan
-    ) -> tuple[list[_News], int | None]:
+    async def _gather(self, context: Context, todo: Plan) -> tuple[list[_News], int | None]:
         """Fetch details and unread count; fall back on «New mail» where they can't be had."""
         plain = [_News(item_id, None) for item_id in todo.delivered]
         if not context.may_fetch:
@@ -176,8 +174,7 @@ class MailboxJob:
             ]
             if target.level != "none":
                 pushes += [
-                    (target, mark, _announcement(target, one, unread, mark))
-                    for one, mark in untold
+                    (target, mark, _announcement(target, one, unread, mark)) for one, mark in untold
                 ]
             if unread is not None and (target.level == "none" or not untold):
                 pushes.append((target, "", _badge(target, unread)))
@@ -249,7 +246,7 @@ def _badge(target: Target, unread: int) -> Push:
     return _push(target, 5, "badge", payload.badge_correction(unread))
 
 
-def _push(target: Target, priority: int, collapse_id: str, body: dict[str, object]) -> Push:
+def _push(target: Target, priority: Literal[10, 5], collapse_id: str, body: dict[str, Any]) -> Push:
     return Push(
         id=str(uuid.uuid4()),
         app=target.app,

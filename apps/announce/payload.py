@@ -86,4 +86,4 @@ def _clean(text: str) -> str:
     return unicodedata.normalize("NFC", line.translate(_DIRECTION))
 
 
-_DIRECTION: Final = {code: None for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+_DIRECTION: Final = dict.fromkeys((*range(8234, 8239), *range(8294, 8298)))

@@ -13,10 +13,10 @@ from django.conf import settings
 
 from apps.announce.drain import Drain
 from apps.announce.mailbox_job import MailboxJob
-from apps.subscriptions.poke import DRAIN_TASK
 from apps.announce.pushing import Pusher
 from apps.cns.configured import configured_client
 from apps.eventlog.factory import get_log
+from apps.subscriptions.poke import DRAIN_TASK
 from apps.subscriptions.runtime import mail_server
 from apps.wire import background
 

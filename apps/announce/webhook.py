@@ -12,9 +12,8 @@ from typing import Final
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from apps.subscriptions.poke import wake_drain
-from apps.eventlog.base import LogUnavailable, NewEntry
 from apps.eventlog.factory import get_log
+from apps.eventlog.interface import LogUnavailable, NewEntry
 from apps.exchange.ews.notification import (
     NotANotification,
     Notification,
@@ -23,6 +22,7 @@ from apps.exchange.ews.notification import (
 )
 from apps.subscriptions import identity, webhook_url
 from apps.subscriptions.entries import MAIL, MailWork
+from apps.subscriptions.poke import wake_drain
 from apps.vault.lookup import lookup_hmac
 
 # Exchange's largest notifications, of some hundred events, stay well below this.
@@ -58,8 +58,8 @@ def notify(request: HttpRequest) -> HttpResponse:
         return _refusal(400, "not a SendNotification")
 
     foreign = identity.foreign_hmac(subscription_id)
-    named = lookup_hmac("ews-subscription", notification.subscription_id)
-    if foreign is None or (foreign and foreign != named):
+    named = _named(notification)
+    if foreign is None or (foreign and named and foreign != named):
         # Over for us, or a second subscription that Exchange made for a Subscribe whose answer
         # never reached us: either way it is not wanted.
         return _result("Unsubscribe")
@@ -81,6 +81,13 @@ def notify(request: HttpRequest) -> HttpResponse:
         unavailable["Retry-After"] = _RETRY_AFTER_S
         return unavailable
     return _result("OK" if wanted else "Unsubscribe")
+
+
+def _named(notification: Notification) -> str:
+    """Exchange's SubscriptionId as an HMAC; empty where an error message names none."""
+    if not notification.subscription_id:
+        return ""
+    return lookup_hmac("ews-subscription", notification.subscription_id)
 
 
 def _only_alive(notification: Notification) -> bool:

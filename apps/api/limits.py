@@ -54,9 +54,7 @@ class Limit:
         ).delete()
         try:
             with transaction.atomic():
-                AttemptWindow.objects.create(
-                    key_hmac=self._hmac(key), window=window, attempts=1
-                )
+                AttemptWindow.objects.create(key_hmac=self._hmac(key), window=window, attempts=1)
         except IntegrityError:
             rows.update(attempts=F("attempts") + 1)
 

@@ -9,6 +9,8 @@ from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from apps.vault.redact import where
+
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -70,7 +72,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         status = getattr(error, "status_code", 404)
         body = document("malformed") | {"status": status, "title": _title(error)}
     else:
-        log.error("unexpected %s in the device API", type(error).__name__)
+        log.error("the device API failed: %s", where(error))
         body = document("unavailable")
         headers["Retry-After"] = "10"
     return Response(body, status=body["status"], headers=headers, content_type=CONTENT_TYPE)
@@ -85,7 +87,9 @@ def _title(error: Exception) -> str:
 def _where(detail: Any, path: str = "") -> str:
     """Name the members at fault, never their values."""
     if isinstance(detail, dict):
-        return "; ".join(_where(inner, f"{path}.{name}".strip(".")) for name, inner in detail.items())
+        return "; ".join(
+            _where(inner, f"{path}.{name}".strip(".")) for name, inner in detail.items()
+        )
     reasons = detail if isinstance(detail, list) else [detail]
     codes = ", ".join(str(getattr(reason, "code", "invalid")) for reason in reasons)
     return f"{path or 'body'}: {codes}"

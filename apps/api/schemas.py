@@ -27,7 +27,10 @@ class Strict(serializers.Serializer):
             unknown = sorted(set(data) - set(self.fields))
             if unknown:
                 raise serializers.ValidationError(
-                    {name[:40]: serializers.ErrorDetail("not defined", "unknown") for name in unknown[:5]}
+                    {
+                        name[:40]: serializers.ErrorDetail("not defined", "unknown")
+                        for name in unknown[:5]
+                    }
                 )
         return super().to_internal_value(data)
 
@@ -150,7 +153,7 @@ class SubscriptionClaims(_Claims):
     platform = serializers.ChoiceField(choices=Platform.choices)
     app_id = _line(155)
     push_token = _line(200)
-    content_key = serializers.DictField(required=False, default=None, allow_null=True)
+    content_key = serializers.DictField(required=False)
     device_ref = DeviceRef(required=False)
     time_zone = _line(64, required=False, default="")
     wishes = Wishes(required=False)

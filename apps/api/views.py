@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.conf import settings
 from django.db import DatabaseError, transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -18,8 +19,8 @@ from apps.api.problems import Problem
 from apps.devices import registry
 from apps.devices.models import Device
 from apps.devices.registry import Description
-from apps.eventlog.base import LogUnavailable, NewEntry
 from apps.eventlog.factory import get_log
+from apps.eventlog.interface import LogUnavailable, NewEntry
 from apps.exchange.interface import Credentials
 from apps.keypairs import service as keypairs
 from apps.subscriptions import checkin, ending, joining
@@ -27,7 +28,6 @@ from apps.subscriptions.poke import wake_join
 from apps.tenants import mail_systems, tokens
 from apps.tenants.ews_urls import EwsUrlRefused
 from apps.tenants.models import OrganizationGroup
-from ens_project import __version__
 
 _PROBLEM = schemas.ProblemDocument
 
@@ -89,7 +89,7 @@ class Alive(APIView):
 
     @extend_schema(operation_id="alive", responses=schemas.AliveAnswer, auth=[])
     def get(self, request: Request) -> Response:
-        return Response({"status": "ok", "version": __version__})
+        return Response({"status": "ok", "version": settings.ENS_VERSION})
 
 
 class PublicKey(DeviceView):
@@ -156,9 +156,7 @@ class Subscribe(DeviceView):
         return _checked(schemas.SubscriptionClaims, claims)
 
     @transaction.atomic
-    def _begin(
-        self, og: OrganizationGroup, claims: dict[str, Any]
-    ) -> tuple[Device, str, NewEntry]:
+    def _begin(self, og: OrganizationGroup, claims: dict[str, Any]) -> tuple[Device, str, NewEntry]:
         try:
             system, ews_url = mail_systems.mail_system_for(og, claims["ews_url"] or None)
         except EwsUrlRefused:
@@ -294,7 +292,7 @@ def _description(claims: dict[str, Any], ews_url: str) -> Description:
         app_id=claims["app_id"],
         push_token=claims["push_token"],
         ews_url=ews_url,
-        content_key=claims["content_key"],
+        content_key=claims.get("content_key"),
         content_wish=(claims.get("wishes") or {}).get("content", ""),
         time_zone=claims["time_zone"],
         uem_id=ref.get("uem_id", ""),
@@ -303,4 +301,3 @@ def _description(claims: dict[str, Any], ews_url: str) -> Description:
         os_version=ref.get("os_version", ""),
         app_version=ref.get("app_version", ""),
     )
-

@@ -27,8 +27,13 @@ MOVES: dict[DeviceState, frozenset[DeviceState]] = {
         {DeviceState.ACTIVE, DeviceState.REFUSED, DeviceState.RETIRED, DeviceState.BLOCKED}
     ),
     DeviceState.ACTIVE: frozenset(
-        {DeviceState.ACTIVE, DeviceState.ASLEEP, DeviceState.REFUSED, DeviceState.RETIRED,
-         DeviceState.BLOCKED}
+        {
+            DeviceState.ACTIVE,
+            DeviceState.ASLEEP,
+            DeviceState.REFUSED,
+            DeviceState.RETIRED,
+            DeviceState.BLOCKED,
+        }
     ),
     DeviceState.ASLEEP: frozenset(
         {DeviceState.ACTIVE, DeviceState.REFUSED, DeviceState.RETIRED, DeviceState.BLOCKED}

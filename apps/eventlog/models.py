@@ -25,7 +25,7 @@ class LogEntry(models.Model):
     class Meta:
         indexes: ClassVar = [
             models.Index(fields=["kind", "due_at"], name="eventlog_entry_kind_due"),
-            models.Index(fields=["partition", "due_at"], name="eventlog_entry_part_due"),
+            models.Index(fields=["kind", "partition", "due_at"], name="eventlog_entry_part_due"),
         ]
 
     def __str__(self) -> str:

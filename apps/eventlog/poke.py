@@ -44,7 +44,10 @@ class Poker:
             self._wanted.clear()
             try:
                 current_app.send_task(
-                    self._task, queue=self._queue, expires=_EXPIRES_S, retry=False,
+                    self._task,
+                    queue=self._queue,
+                    expires=_EXPIRES_S,
+                    retry=False,
                     ignore_result=True,
                 )
             except Exception as error:  # noqa: BLE001 - kombu raises each transport's own errors

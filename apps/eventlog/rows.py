@@ -44,7 +44,9 @@ def _put_chunk(
     model: type[models.Model], using: str, keys: list[str], columns: dict[str, float]
 ) -> None:
     rows = model._base_manager.using(using)
-    known = set(rows.filter(pk__in=keys).values_list("pk", flat=True))
+    # Locked in order first: the UPDATE locks as it pleases, and two of them could deadlock.
+    locked = rows.select_for_update().filter(pk__in=keys).order_by("pk")
+    known = set(locked.values_list("pk", flat=True))
     if known:
         rows.filter(pk__in=known).update(**columns)
     missing = [model(pk=key, **columns) for key in keys if key not in known]

@@ -33,7 +33,8 @@ from apps.eventlog.unwanted import UnwantedCopy
 
 # An entry from a server whose clock runs ahead by less than this is due at once on the others.
 _CLOCK_SKEW_S = 60.0
-_SKIPPED_IN_SQL = 1000
+# SQL Server refuses more than 2,100 parameters in a statement.
+_PARTITIONS_IN_SQL = 1000
 _SIGNS_EVERY_S = 3.0
 _SIGN_TICK_S = 5.0
 _DAY_S = 86_400.0
@@ -124,7 +125,7 @@ class TableLog:
     ) -> list[Entry]:
         """See `EventLog.claim`. One query and no write when nothing is to be had."""
         with unavailable_on_error(self._using):
-            if not self._claimable(kind, worker, skip_partitions).exists():
+            if not self._heads(kind, worker, skip_partitions).exists():
                 return []
             with transaction.atomic(using=self._using):
                 self._take_turn()
@@ -170,37 +171,51 @@ class TableLog:
     def _entries(self) -> QuerySet[LogEntry]:
         return LogEntry.objects.using(self._using)
 
-    def _claimable(self, kind: str, worker: str, skip: Collection[str]) -> QuerySet[LogEntry]:
-        """What this worker may be given now, in the order in which it became due."""
+    def _heads(self, kind: str, worker: str, skip: Collection[str]) -> QuerySet[LogEntry]:
+        """The entries that are due and first of their partition, those due longest first.
+
+        What this worker holds of the partition doesn't count; what another holds rules it out.
+        """
         now = self._clock()
         same = self._entries.filter(kind=kind, partition=OuterRef("partition"))
-        held = same.filter(due_at__gt=now).exclude(holder__in=("", worker))
-        # An earlier entry that is delayed, or was: it goes first, however late it became due.
-        # One that this worker is working on already has gone first.
-        overtaken = same.filter(pk__lt=OuterRef("pk"), due_at__gt=OuterRef("due_at")).exclude(
-            holder=worker, due_at__gt=now
+        held_by_others = same.filter(due_at__gt=now).exclude(holder__in=("", worker))
+        earlier = same.filter(pk__lt=OuterRef("pk")).exclude(holder=worker, due_at__gt=now)
+        due = self._entries.filter(
+            ~Exists(held_by_others), ~Exists(earlier), kind=kind, due_at__lte=now
         )
-        due = self._entries.filter(~Exists(held), ~Exists(overtaken), kind=kind, due_at__lte=now)
         if skip:
-            due = due.exclude(partition__in=sorted(skip)[:_SKIPPED_IN_SQL])
+            due = due.exclude(partition__in=sorted(skip)[:_PARTITIONS_IN_SQL])
         return due.order_by("due_at", "pk")
 
     def _lock(self, kind: str, worker: str, limit: int, skip: Collection[str]) -> list[Entry]:
+        """Lock the heads and what is due behind each of them, the oldest first."""
+        spare = max(0, len(skip) - _PARTITIONS_IN_SQL)
+        heads = self._heads(kind, worker, skip).values_list("partition", flat=True)
+        partitions = [name for name in heads[: limit + spare] if not spare or name not in skip]
+        now = self._clock()
+        waiting = (
+            self._entries.filter(kind=kind, partition__in=partitions[:_PARTITIONS_IN_SQL])
+            .exclude(holder=worker, due_at__gt=now)
+            .order_by("pk")
+        )
         features = connections[self._using].features
-        due = self._claimable(kind, worker, skip)
         if features.has_select_for_update:
             # What is locked although we have the turn is being acknowledged at this moment.
-            due = due.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
-        columns = ("pk", "kind", "partition", "payload", "appended_at", "attempts")
-        spare = max(0, len(skip) - _SKIPPED_IN_SQL)
-        entries = [
-            Entry(pk, kind_, partition, bytes(payload), appended_at, attempts + 1)
-            for pk, kind_, partition, payload, appended_at, attempts in due.values_list(*columns)[
-                : limit + spare
-            ]
-            if not spare or partition not in skip
-        ]
-        return sorted(entries[:limit], key=lambda entry: entry.id)
+            skip_locked = features.has_select_for_update_skip_locked
+            waiting = waiting.select_for_update(skip_locked=skip_locked)
+        columns = ("due_at", "pk", "partition", "payload", "appended_at", "attempts")
+        entries: list[Entry] = []
+        delayed: set[str] = set()
+        for due_at, pk, partition, payload, appended_at, attempts in waiting.values_list(*columns)[
+            :limit
+        ]:
+            if due_at > now:
+                delayed.add(partition)
+            if partition not in delayed:
+                entries.append(
+                    Entry(pk, kind, partition, bytes(payload), appended_at, attempts + 1)
+                )
+        return entries
 
     def _change_lease(self, ids: Collection[int], worker: str, holder: str, seconds: float) -> int:
         changed = 0

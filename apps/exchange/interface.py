@@ -27,9 +27,11 @@ class Credentials:
     password: str = field(repr=False)
 
     def to_bytes(self) -> bytes:
-        """As JSON in UTF-8, for sealing."""
+        """As JSON in UTF-8, for sealing; halves of surrogate pairs become question marks."""
         content = {"type": self.type, "username": self.username, "password": self.password}
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(
+            errors="replace"
+        )
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Credentials:

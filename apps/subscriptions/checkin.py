@@ -23,7 +23,7 @@ POLL_SECONDS = 1
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A check-in's answer: the device's state with its reason, what to do, and when to come back."""
+    """A check-in's answer: the state with its reason, what to do, and when to come back."""
 
     state: str
     code: str

@@ -17,9 +17,7 @@ T = TypeVar("T")
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ens-database")
 
 
-async def in_database(
-    function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-) -> T:
+async def in_database(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run blocking database work on the database thread and await its result."""
     call = partial(_with_fresh_connection, partial(function, *args, **kwargs))
     return await asyncio.get_running_loop().run_in_executor(_thread, call)

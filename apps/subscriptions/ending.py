@@ -72,9 +72,7 @@ def leave(device: Device) -> None:
         .exclude(id=device.id)
         .exists()
     )
-    owned = list(
-        Subscription.objects.filter(owner=device).exclude(state=SubscriptionState.ENDED)
-    )
+    owned = list(Subscription.objects.filter(owner=device).exclude(state=SubscriptionState.ENDED))
     current = device.mailbox.current_subscription
     for subscription in owned:
         if subscription.id == current and others:
@@ -97,7 +95,9 @@ def housekeeping() -> None:
         | Q(state=SubscriptionState.PENDING, created_at__lt=now - JOIN_LOST_AFTER)
     ).exclude(state=SubscriptionState.ENDED)
     for subscription in overdue[:500]:
-        reason = "join_lost" if subscription.state == SubscriptionState.PENDING else "not_taken_over"
+        reason = (
+            "join_lost" if subscription.state == SubscriptionState.PENDING else "not_taken_over"
+        )
         end(subscription.id, reason, shred_now=True)
     ended = Subscription.objects.filter(state=SubscriptionState.ENDED)
     drained = ended.filter(

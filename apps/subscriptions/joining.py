@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState, Mailbox
-from apps.eventlog.base import Entry, EventLog, NewEntry
+from apps.eventlog.interface import Entry, EventLog, NewEntry
 from apps.exchange import errors
 from apps.exchange.interface import Credentials, Endpoint, Joined, MailServer, Proof
 from apps.keypairs import sealing

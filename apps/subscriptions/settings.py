@@ -21,9 +21,7 @@ class SubscriptionSettings:
         default=30,
         metadata={"minimum": 1, "maximum": 1440},
     )
-    checkin_seconds: int = field(
-        default=3600, metadata={"minimum": 60, "maximum": 86400}
-    )
+    checkin_seconds: int = field(default=3600, metadata={"minimum": 60, "maximum": 86400})
     proof_hours: int = field(
         default=24,
         metadata={"minimum": 1, "maximum": 168},

@@ -12,14 +12,15 @@ from typing import Final
 
 from celery import shared_task
 
-from apps.eventlog.base import Entry
 from apps.eventlog.factory import get_log
+from apps.eventlog.interface import Entry
 from apps.subscriptions import ending
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import JOIN
 from apps.subscriptions.joining import DEADLINE_S, Joiner
 from apps.subscriptions.poke import JOIN_TASK, wake_drain
 from apps.subscriptions.runtime import mail_server
+from apps.vault.redact import where
 from apps.wire import background
 
 log = logging.getLogger(__name__)
@@ -85,9 +86,8 @@ async def _finish(joiner: Joiner, entry: Entry, worker: str) -> None:
             again = await joiner.finish(entry)
     except TimeoutError:
         again = 5.0
-    except Exception as error:
-        # The text may hold what the entry is about; the type tells enough to find the place.
-        log.error("a join failed unexpectedly: %s", type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - one join must not stop the others
+        log.error("a join failed: %s", where(error))
         again = _UNEXPECTED_S
     if again is None:
         await in_database(event_log.acknowledge, [entry.id])

@@ -38,14 +38,16 @@ class KeyRing:
         """The key of an id, or None.
 
         An unknown id may be a new key of another process or an attacker's invention: the
-        database is asked at most once in `RELOAD_SECONDS`, whatever comes.
+        database is asked at most once in `RELOAD_SECONDS`, whatever comes. Not so before the
+        first answer: a process that starts while the database is away refuses nobody for it.
         """
         key = self._keys.get(key_id)
         if key is not None:
             return key
         with self._lock:
             now = time.monotonic()
-            if key_id not in self._keys and now - self._asked >= RELOAD_SECONDS:
+            due = not self._keys or now - self._asked >= RELOAD_SECONDS
+            if due and key_id not in self._keys:
                 self._asked = now
                 self._load()
         return self._keys.get(key_id)

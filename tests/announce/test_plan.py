@@ -56,7 +56,9 @@ def test_items_keep_the_order_of_arrival() -> None:
 
 
 def test_what_is_deleted_again_is_not_fetched() -> None:
-    made = merged(event("NewMail", "a"), event("Moved", "b"), event("Deleted", "a"), event("Deleted", "b"))
+    made = merged(
+        event("NewMail", "a"), event("Moved", "b"), event("Deleted", "a"), event("Deleted", "b")
+    )
     assert made.item_ids == []
     assert made.badge_may_change
 

@@ -20,7 +20,7 @@ from apps.tenants.models import OrganizationGroup
 from apps.tenants.tokens import issue_token
 
 BASE = "/MailNotificationService/api/ens/"
-ALGORITHMS = ["RSA-OAEP-256", "A256GCM"]
+ALGORITHMS = ["RSA-OAEP-256", "A256GCM", "DEF"]
 
 
 class Api:
@@ -42,7 +42,9 @@ class Api:
         key = self.post("publickey", {}).json()
         protected = {"alg": "RSA-OAEP-256", "enc": "A256GCM", "kid": key["kid"]} | header
         return jwe.encrypt_compact(
-            protected, json.dumps(claims).encode(), RSAKey.import_key(key["jwk"]),
+            protected,
+            json.dumps(claims).encode(),
+            RSAKey.import_key(key["jwk"]),
             algorithms=ALGORITHMS,
         )
 
@@ -68,7 +70,9 @@ def claims(**changes: Any) -> dict[str, Any]:
 def og(db: None) -> OrganizationGroup:
     group = create_group("Example")
     add_mail_system(
-        group, "Exchange", ["mail.example.com"],
+        group,
+        "Exchange",
+        ["mail.example.com"],
         default_ews_url="https://mail.example.com/EWS/Exchange.asmx",
     )
     keypairs.rotate()

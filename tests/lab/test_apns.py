@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import json
-import ssl
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
@@ -17,50 +14,17 @@ from uuid import uuid4
 import aiohttp
 import pycurl
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.x509.oid import NameOID
 
 from apps.lab.apns import Fault, LabApns, ProviderKey
+from apps.lab.ca import LabCa
 
 TOPIC = "com.example.mail"
 TEAM = "TEAM123456"
 ALERT = {"aps": {"alert": {"title": "Anna", "body": "Hello"}, "badge": 1}}
 WAKE_UP = {"aps": {"content-available": 1}}
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate with its key, for loopback."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lab")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("apns") / "server.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
 
 
 class Clock:
@@ -77,10 +41,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def apns(certificate: Path, clock: Clock) -> AsyncIterator[LabApns]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    server = LabApns(context, certificate.read_text(), clock=clock)
+async def apns(tmp_path: Path, clock: Clock) -> AsyncIterator[LabApns]:
+    server = LabApns(LabCa(tmp_path), clock=clock)
     await server.start()
     yield server
     await server.stop()

@@ -4,7 +4,7 @@ import string
 from collections.abc import Iterator
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
@@ -104,6 +104,19 @@ def test_numbers_are_compared_as_numbers() -> None:
 def test_an_id_has_one_spelling() -> None:
     _key_id, mac = sign("m")
     assert not any(verify("m", other, mac) for other in ("01", "1 ", "+1", "١", "1.0", ""))
+
+
+def test_a_database_that_is_away_at_the_start_is_an_error_and_no_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key_id, mac = sign("m")
+    urlmac.forget()
+    with monkeypatch.context() as away:
+        away.setattr(keys, "load", lambda _kind: (_ for _ in ()).throw(OperationalError))
+        for _ in range(2):
+            with pytest.raises(OperationalError):
+                verify("m", key_id, mac)
+    assert verify("m", key_id, mac)
 
 
 def test_missing_keys_are_an_error_not_a_refusal() -> None:

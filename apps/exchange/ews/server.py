@@ -171,7 +171,7 @@ class EwsServer:
 
 def _authorization(credentials: Credentials) -> str:
     """Basic, RFC 7617, in UTF-8."""
-    pair = f"{credentials.username}:{credentials.password}".encode()
+    pair = f"{credentials.username}:{credentials.password}".encode(errors="replace")
     return f"Basic {b64encode(pair).decode()}"
 
 

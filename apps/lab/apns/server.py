@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import ssl
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,12 +19,14 @@ from apps.lab.apns.control import Control
 from apps.lab.apns.faults import Fault, Faults
 from apps.lab.apns.phones import Phones
 from apps.lab.apns.providers import ProviderKey, Providers
+from apps.lab.ca import LabCa
 
 
 class LabApns:
     """A pretend APNs on loopback. Start, use and stop it in one event loop.
 
     Attributes:
+        ca_pem: the CA that signed its certificate.
         phones: device tokens, what arrived, and waiting for what will.
         faults: what shall go wrong; `faults.order(Fault(...))`.
         answers: how often each (status, reason) was answered.
@@ -35,17 +36,16 @@ class LabApns:
 
     def __init__(
         self,
-        tls: ssl.SSLContext,
-        ca_pem: str,
+        ca: LabCa,
         *,
         port: int = 0,
         control_port: int = 0,
         streams: int = 1000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        tls.set_alpn_protocols(["h2"])
-        self._tls = tls
-        self.ca_pem = ca_pem
+        self._tls = ca.issue("apns").server_context()
+        self._tls.set_alpn_protocols(["h2"])
+        self.ca_pem = ca.pem
         self.streams = streams
         self.phones = Phones()
         self.faults = Faults()
