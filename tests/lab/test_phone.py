@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ from joserfc.jwk import RSAKey
 
 from apps.lab.apns import LabApns
 from apps.lab.apns import rules as apns_rules
+from apps.lab.ca import LabCa
 from apps.lab.phone import Account, Apns, EnsClient, Phone, Refused
-from apps.lab.stand import certificate
 from apps.lab.stand.waiting import until
 
 TOPIC = "com.example.mail"
@@ -99,11 +98,9 @@ class RunningApns:
     """The pretend APNs in a thread; `push` delivers as if a provider's push had been accepted."""
 
     def __init__(self, home: Path) -> None:
-        certificate.make("APNs", home / "cert.pem", home / "key.pem")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(home / "cert.pem", home / "key.pem")
+        ca = LabCa(home)
         self.loop = asyncio.new_event_loop()
-        self.apns = LabApns(context, (home / "cert.pem").read_text())
+        self.apns = LabApns(ca.issue("apns").server_context(), ca.pem)
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         asyncio.run_coroutine_threadsafe(self.apns.start(), self.loop).result(10)
 
