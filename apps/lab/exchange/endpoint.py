@@ -1,0 +1,144 @@
+"""`/EWS/Exchange.asmx`: authentication, faults, the operation, the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import inspect
+from base64 import b64decode
+
+from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+
+from . import soap
+from .clock import Clock
+from .errors import EwsError, NotSoap
+from .faults import Fault, Faults
+from .journal import Journal
+from .model import Mailbox
+from .operations import OPERATIONS, Call
+from .push import PushHub
+from .store import Store
+
+PATH = "/EWS/Exchange.asmx"
+_REALM = 'Basic realm="lab.example"'
+_XML = "text/xml"
+
+
+class Endpoint:
+    """Answers EWS requests. `connections` counts those that ever carried one."""
+
+    def __init__(
+        self,
+        store: Store,
+        hub: PushHub,
+        clock: Clock,
+        journal: Journal,
+        faults: Faults,
+        version: soap.ServerVersion,
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._clock = clock
+        self._journal = journal
+        self._faults = faults
+        self._version = version
+        self._users: dict[BaseProtocol, set[str]] = {}
+        self.connections = 0
+        self.shared_connections = 0
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that carried a request and are still open."""
+        self._forget_closed()
+        return len(self._users)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One request."""
+        caller = self._authenticate(request)
+        self._count_connection(request, caller)
+        if caller is None:
+            return web.Response(status=401, headers={"WWW-Authenticate": _REALM})
+        if request.content_type != _XML:
+            return web.Response(status=415)
+        body = await request.read()
+        self._journal.message("request", body)
+        try:
+            asked = soap.read_request(body)
+        except NotSoap:
+            return web.Response(status=400)
+        except EwsError as error:
+            return self._fault(error)
+        self._journal.calls[asked.operation] += 1
+        trouble = self._faults.find(asked.operation, caller.address)
+        if trouble is not None:
+            response = await self._suffer(trouble)
+            if response is not None:
+                return response
+        return await self._answer(caller, asked)
+
+    async def _answer(self, caller: Mailbox, asked: soap.Request) -> web.Response:
+        operation = OPERATIONS.get(asked.operation)
+        if operation is None:
+            return self._fault(EwsError("ErrorInvalidOperation"))
+        if asked.impersonates:
+            return self._fault(EwsError("ErrorImpersonateUserDenied"))
+        call = Call(caller, asked, self._store, self._hub, self._clock, self._version)
+        try:
+            result = operation(call)
+            messages = await result if inspect.isawaitable(result) else result
+        except (KeyError, ValueError, StopIteration):
+            # The lab holds no schema; what a validating server refuses before, fails here.
+            return self._fault(EwsError("ErrorSchemaValidation"))
+        return self._reply(soap.answer(asked.operation, messages, self._version), 200)
+
+    def _authenticate(self, request: web.Request) -> Mailbox | None:
+        scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+        try:
+            login, _, password = b64decode(encoded, validate=True).decode().partition(":")
+        except ValueError:
+            login, password = "", ""
+        mailbox = self._store.by_login(login)
+        right = mailbox is not None and hmac.compare_digest(
+            mailbox.password.encode(), password.encode()
+        )
+        if scheme.lower() == "basic" and right:
+            return mailbox
+        if scheme:
+            # Without credentials a client only asks what the server offers.
+            self._journal.unauthorized[mailbox.address if mailbox else "unknown"] += 1
+        return None
+
+    def _count_connection(self, request: web.Request, caller: Mailbox | None) -> None:
+        if request.protocol not in self._users:
+            self._forget_closed()
+            self._users[request.protocol] = set()
+            self.connections += 1
+        users = self._users[request.protocol]
+        if caller is not None and caller.address not in users:
+            users.add(caller.address)
+            self.shared_connections += len(users) == 2
+
+    def _forget_closed(self) -> None:
+        for protocol in [known for known in self._users if not known.connected]:
+            del self._users[protocol]
+
+    async def _suffer(self, fault: Fault) -> web.Response | None:
+        if fault.kind == "busy":
+            values = {"BackOffMilliseconds": str(fault.back_off_ms)}
+            return self._fault(EwsError("ErrorServerBusy", values))
+        if fault.kind == "unavailable":
+            return web.Response(status=503)
+        if fault.kind == "slow":
+            await self._clock.sleep(fault.delay_s)
+            return None
+        while self._clock.seconds() < fault.until and self._faults.holds(fault):
+            await asyncio.sleep(0.05)
+        return None
+
+    def _fault(self, error: EwsError) -> web.Response:
+        return self._reply(soap.fault(error, self._version), 500)
+
+    def _reply(self, body: bytes, status: int) -> web.Response:
+        self._journal.message("answer", body)
+        return web.Response(body=body, status=status, content_type=_XML, charset="utf-8")

@@ -1,0 +1,379 @@
+"""The pretend Exchange as one object: start it, use it, stop it.
+
+    lab = LabExchange()
+    lab.add_demo_accounts()
+    await lab.start()
+    lab.deliver("anna@example.com", "Ben", "ben@example.com", "Lunch?")
+    await lab.stop()
+
+or `async with LabExchange() as lab:`, or from code without a loop `with in_thread(LabExchange()):`.
+The methods that change or ask something may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from aiohttp import web
+
+from ..ca import LabCa
+from . import control as control_api
+from .accounts import DOMAIN, demo_mailboxes
+from .clock import Clock
+from .endpoint import PATH, Endpoint
+from .errors import EwsError
+from .faults import Faults
+from .journal import Journal, MessageHook
+from .model import Address, Draft, Item, Kind, Mailbox
+from .push import PushHub
+from .soap import ServerVersion
+from .store import Store
+from .webhook import Webhooks
+
+T = TypeVar("T")
+_MAX_REQUEST = 4 * 1024 * 1024
+
+
+class LabExchange:
+    """A pretend Exchange server.
+
+    `ca` signs its certificate (a new one in a temporary directory without), `max_subscriptions` is
+    EWSMaxSubscriptions, `on_message` and `record_dir` see every SOAP message (`journal.py`),
+    `webhook_timeout_s` (real seconds) is how long a webhook may take.
+    """
+
+    def __init__(
+        self,
+        *,
+        ca: LabCa | None = None,
+        clock: Clock | None = None,
+        max_subscriptions: int = 5000,
+        version: ServerVersion | None = None,
+        on_message: MessageHook | None = None,
+        record_dir: Path | None = None,
+        webhook_timeout_s: float = 30.0,
+    ) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="ens-lab-exchange-"))
+        self._ca = ca or LabCa(self._directory)
+        self.clock = clock or Clock()
+        self._journal = Journal(on_message, record_dir)
+        self._hub = PushHub(self.clock, self._journal, max_subscriptions)
+        self._store = Store(self.clock, self._hub.publish)
+        self.faults = Faults(self.clock)
+        self._endpoint = Endpoint(
+            self._store,
+            self._hub,
+            self.clock,
+            self._journal,
+            self.faults,
+            version or ServerVersion(),
+        )
+        self._webhook_timeout_s = webhook_timeout_s
+        self._runners: list[web.AppRunner] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.url = ""
+        self.control = ""
+
+    @property
+    def ca_pem(self) -> str:
+        """The CA certificate that clients must trust, PEM."""
+        return self._ca.pem
+
+    @property
+    def ca_file(self) -> Path:
+        """The same as a file."""
+        return self._ca.pem_file
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0, control_port: int = 0) -> None:
+        """Listens for EWS on `host:port` (HTTPS) and for control on loopback; port 0 is any.
+
+        Afterwards `url` is that of Exchange.asmx and `control` the base URL of the control API.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._hub.open(Webhooks(self._ca.pem, self._webhook_timeout_s))
+        ews = web.Application(client_max_size=_MAX_REQUEST)
+        ews.router.add_post(PATH, self._endpoint.handle)
+        context = self._ca.issue("exchange").server_context()
+        actual = await self._listen(ews, host, port, context)
+        self.url = f"https://{host}:{actual}{PATH}"
+        actual = await self._listen(control_api.application(self), "127.0.0.1", control_port, None)
+        self.control = f"http://127.0.0.1:{actual}"
+
+    async def _listen(self, app: web.Application, host: str, port: int, context: Any) -> int:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
+        return int(runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Closes everything; subscriptions and mail are forgotten with the object."""
+        self.faults.clear()
+        await self._hub.close()
+        for runner in self._runners:
+            await runner.cleanup()
+        self._runners.clear()
+        self._loop = None
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def add_demo_accounts(self) -> list[Mailbox]:
+        """Anna, Ben, Carla and Dora (see `accounts.py`); the mailboxes, with their passwords."""
+        return [self._add(mailbox) for mailbox in demo_mailboxes()]
+
+    def add_mailbox(
+        self,
+        address: str,
+        name: str,
+        password: str,
+        *,
+        username: str = "",
+        domain: str = DOMAIN,
+        aliases: Sequence[str] = (),
+    ) -> Mailbox:
+        """A new user. They log in as `DOMAIN\\user`, `user@DOMAIN` or with the address.
+
+        Raises ValueError when an address or login is taken.
+        """
+        user = username or address.partition("@")[0]
+        return self._add(Mailbox(address, name, user, domain, password, tuple(aliases)))
+
+    def _add(self, mailbox: Mailbox) -> Mailbox:
+        self._in_loop(lambda: self._store.add(mailbox))
+        return mailbox
+
+    def grant(self, mailbox: str, user: str, folder: str = "") -> None:
+        """Gives a user Reviewer on a folder, or without one FullAccess to the whole mailbox."""
+
+        def change() -> None:
+            owner, reader = self._store.mailbox(mailbox), self._store.mailbox(user)
+            rights = owner.reviewers.setdefault(folder, set()) if folder else owner.full_access
+            rights.add(reader.address.lower())
+
+        self._in_loop(change)
+
+    def set_password(self, address: str, password: str) -> None:
+        """The old one is refused from now on."""
+
+        def change() -> None:
+            self._store.mailbox(address).password = password
+
+        self._in_loop(change)
+
+    def deliver(
+        self,
+        to: str,
+        from_name: str,
+        from_address: str,
+        subject: str,
+        body: str = "",
+        *,
+        kind: Kind = "Message",
+        is_read: bool = False,
+        folder: str = "inbox",
+        starts_at: datetime | None = None,
+    ) -> str:
+        """Mail arrives; the new item's id. Raises `EwsError` for an unknown mailbox or folder.
+
+        `is_read` is mail that a rule marked as read before anybody saw it. Meeting messages start
+        in a day unless `starts_at` says else.
+        """
+        sender = Address(from_name, from_address)
+
+        def arrive() -> str:
+            owner = self._store.own_address(self._store.mailbox(to))
+            now = self.clock.now()
+            draft = Draft(
+                kind=kind,
+                subject=subject,
+                body=body,
+                sender=sender,
+                author=sender,
+                to=(owner,),
+                is_read=is_read,
+                sent_at=now,
+                starts_at=None if kind == "Message" else starts_at or now + timedelta(days=1),
+                location="" if kind == "Message" else "Room 1",
+            )
+            return self._store.deliver(to, draft, folder).id
+
+        return self._in_loop(arrive)
+
+    def mark_read(self, item_id: str, read: bool = True) -> None:
+        """As if the user had read it elsewhere. Raises `EwsError` ErrorItemNotFound."""
+        self._in_loop(lambda: self._store.mark_read(self._store.item(item_id), read))
+
+    def move(self, item_id: str, folder: str) -> str:
+        """Moves an item to a folder (distinguished name) of its mailbox; its new id."""
+
+        def change() -> str:
+            item = self._store.item(item_id)
+            return self._store.move(item, self._store.folder(item.folder.mailbox, folder)).id
+
+        return self._in_loop(change)
+
+    def delete(self, item_id: str) -> None:
+        """Removes an item for good. Raises `EwsError` ErrorItemNotFound."""
+        self._in_loop(lambda: self._store.delete(self._store.item(item_id)))
+
+    def unread_count(self, address: str) -> int:
+        """Unread items in the inbox."""
+        return self._in_loop(
+            lambda: self._store.folder(self._store.mailbox(address), "inbox").unread
+        )
+
+    def items(self, address: str, folder: str = "inbox") -> list[dict[str, Any]]:
+        """What lies in a folder, newest first, as the control API tells it."""
+
+        def read() -> list[dict[str, Any]]:
+            found = self._store.folder(self._store.mailbox(address), folder).items.values()
+            return [_describe(item) for item in reversed(list(found))]
+
+        return self._in_loop(read)
+
+    def mailboxes(self) -> list[dict[str, Any]]:
+        """All mailboxes, as the control API tells them."""
+
+        def read() -> list[dict[str, Any]]:
+            held = Counter(subscription.mailbox.address for subscription in self._hub)
+            return [self._describe_mailbox(box, held) for box in self._store.mailboxes()]
+
+        return self._in_loop(read)
+
+    def _describe_mailbox(self, mailbox: Mailbox, held: Counter[str]) -> dict[str, Any]:
+        # A mailbox nobody looked into is empty; looking into thousands would cost.
+        inbox = self._store.folder(mailbox, "inbox") if mailbox.is_open else None
+        return {
+            "address": mailbox.address,
+            "name": mailbox.name,
+            "aliases": list(mailbox.aliases),
+            "unread": inbox.unread if inbox else 0,
+            "total": len(inbox.items) if inbox else 0,
+            "subscriptions": held[mailbox.address],
+        }
+
+    def subscriptions(self) -> dict[str, Any]:
+        """The subscriptions held, as the control API tells them; no URLs, they hold secrets."""
+
+        def read() -> dict[str, Any]:
+            found = [
+                {
+                    "id": subscription.id,
+                    "mailbox": subscription.mailbox.address,
+                    "owner": subscription.owner.address,
+                    "delivered": subscription.delivered,
+                    "waiting": len(subscription.queue),
+                    "failures": subscription.failures,
+                }
+                for subscription in self._hub
+            ]
+            return {
+                "total": len(found),
+                "by_mailbox": dict(Counter(entry["mailbox"] for entry in found)),
+                "subscriptions": found,
+                "ended": dict(self._hub.ended),
+            }
+
+        return self._in_loop(read)
+
+    def fail_subscription(
+        self, subscription_id: str, code: str = "ErrorReadEventsFailed", *, bare: bool = False
+    ) -> None:
+        """Sends an error notification and forgets the subscription.
+
+        `bare` sends it in the form real servers use, which their schema doesn't allow (see
+        `notification.error_message`). Raises `EwsError` ErrorSubscriptionNotFound.
+        """
+
+        def change() -> None:
+            subscription = self._hub.get(subscription_id)
+            if subscription is None:
+                raise EwsError("ErrorSubscriptionNotFound")
+            self._hub.fail(subscription, code, bare=bare)
+
+        self._in_loop(change)
+
+    def counters(self) -> dict[str, Any]:
+        """What happened since the start, as the control API tells it."""
+        return self._in_loop(
+            lambda: {
+                "calls": dict(self._journal.calls),
+                "unauthorized": dict(self._journal.unauthorized),
+                "notifications": dict(self._journal.notifications),
+                "connections": {
+                    "total": self._endpoint.connections,
+                    "open": self._endpoint.open_connections,
+                    "shared": self._endpoint.shared_connections,
+                },
+            }
+        )
+
+    def _in_loop(self, change: Callable[[], T]) -> T:
+        """Runs it where all else runs, so that no two changes ever meet."""
+        loop = self._loop
+        if loop is None or loop.is_closed() or _running_loop() is loop:
+            return change()
+
+        async def run() -> T:
+            return change()
+
+        return asyncio.run_coroutine_threadsafe(run(), loop).result(timeout=30)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _describe(item: Item) -> dict[str, Any]:
+    author = item.content.author
+    return {
+        "item_id": item.id,
+        "kind": item.content.kind,
+        "subject": item.content.subject,
+        "from_name": author.name if author else "",
+        "from_address": author.address if author else "",
+        "is_read": item.content.is_read,
+        "received_at": item.received_at.isoformat(),
+    }
+
+
+@contextmanager
+def in_thread(
+    lab: LabExchange, host: str = "127.0.0.1", port: int = 0, control_port: int = 0
+) -> Iterator[LabExchange]:
+    """Runs the lab in a thread with a loop of its own, for callers that have none."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="lab-exchange", daemon=True)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(lab.start(host, port, control_port), loop).result(30)
+        yield lab
+    finally:
+        asyncio.run_coroutine_threadsafe(lab.stop(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+        loop.close()
