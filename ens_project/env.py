@@ -11,33 +11,25 @@ import os
 import sys
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PREFIX = "ENS_"
 
 Role = Literal["device-api", "notify", "relay"]
-CommaList = Annotated[list[str], NoDecode]
 
 
 class SettingsInvalid(Exception):
     """The settings can't be used; the message is one line that names the setting and the fault."""
 
 
-class EnsSettings(BaseSettings):
+class EnsSettings(BaseModel):
     """The settings of one ENS process; field names are the lower-case names in `ens.env`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", env_file_encoding="utf-8", frozen=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     secret_key: SecretStr = Field(
         min_length=32,
@@ -53,7 +45,7 @@ class EnsSettings(BaseSettings):
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
         description="Path under which this process is mounted; may be empty.",
     )
-    roles: Annotated[list[Role], NoDecode] = Field(
+    roles: list[Role] = Field(
         default=["device-api", "notify"],
         min_length=1,
         description="What this process serves, by comma: `device-api`, `notify` (the webhook "
@@ -78,11 +70,11 @@ class EnsSettings(BaseSettings):
         description="Celery's broker: `redis://…`, or `filesystem://` for folders in "
         "`ENS_DATA_DIR` (one server only).",
     )
-    allowed_hosts: CommaList = Field(
+    allowed_hosts: list[str] = Field(
         default=["localhost", "127.0.0.1", "[::1]"],
         description="Host names this process answers to, by comma (Django's ALLOWED_HOSTS).",
     )
-    trusted_proxies: Annotated[list[IPv4Network | IPv6Network], NoDecode] = Field(
+    trusted_proxies: list[IPv4Network | IPv6Network] = Field(
         default=[],
         description="Networks of reverse proxies whose `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are believed, by comma.",
@@ -98,7 +90,7 @@ class EnsSettings(BaseSettings):
         description="PEM file with the secure channel certificate and its private key, with "
         "which calls to the CNS are signed. `python manage.py cns_certificate` makes one.",
     )
-    cns_pins: CommaList = Field(
+    cns_pins: list[str] = Field(
         default=[],
         description="Base64 SHA-256 of the SubjectPublicKeyInfo of the CNS host's certificate, "
         "by comma: the current pin and the next. Empty: no pinning.",
@@ -120,7 +112,7 @@ class EnsSettings(BaseSettings):
     relay_apns_ca_file: Path | None = Field(
         default=None, description="PEM bundle of private CAs for `ENS_RELAY_APNS_URL`."
     )
-    guard_exceptions: Annotated[list[IPv4Network | IPv6Network], NoDecode] = Field(
+    guard_exceptions: list[IPv4Network | IPv6Network] = Field(
         default=[],
         description="Networks to which ENS may connect although the address guard refuses them "
         "(loopback, link-local, …), by comma. For the lab only; empty in production.",
@@ -144,23 +136,18 @@ class EnsSettings(BaseSettings):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
-    @field_validator("data_dir", "master_key_file", "cns_key_file", "cns_ca_file",
-                     "relay_apns_ca_file", mode="after")
+    @field_validator(
+        "data_dir",
+        "master_key_file",
+        "cns_key_file",
+        "cns_ca_file",
+        "relay_apns_ca_file",
+        mode="after",
+    )
     @classmethod
     def _anchor(cls, value: Path | None) -> Path | None:
         """Take relative paths from the installation, not from where the process was started."""
         return BASE_DIR / value if value is not None else None
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, dotenv_settings
 
 
 def env_file() -> Path:
@@ -177,7 +164,7 @@ def load() -> EnsSettings:
     path = env_file()
     lines = _dotenv(path)
     try:
-        return EnsSettings(**_indirect(lines))
+        return EnsSettings.model_validate(_indirect(lines))
     except ValidationError as error:
         raise SettingsInvalid(_one_line(error, path)) from None
 
@@ -192,8 +179,6 @@ def load_or_exit() -> EnsSettings:
 
 
 def _dotenv(path: Path) -> dict[str, str]:
-    from dotenv import dotenv_values
-
     if not path.is_file():
         return {}
     try:

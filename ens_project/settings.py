@@ -7,6 +7,7 @@ import dj_database_url
 from ens_project import __version__, env
 
 ENS = env.load_or_exit()
+ENS_VERSION = __version__
 BASE_DIR = env.BASE_DIR
 
 SECRET_KEY = ENS.secret_key.get_secret_value()
@@ -15,7 +16,7 @@ ALLOWED_HOSTS = ENS.allowed_hosts
 
 # A relay of its own needs only the vault and its own tables (docs/architecture: rooms).
 RELAY_ONLY = ENS.roles == ["relay"]
-INSTALLED_APPS = ["apps.vault"]
+INSTALLED_APPS = ["apps.vault", "apps.operations"]
 if "relay" in ENS.roles:
     INSTALLED_APPS.append("apps.relay")
 if not RELAY_ONLY:
@@ -78,6 +79,7 @@ USE_I18N = False
 
 STATIC_URL = f"{ENS.url_prefix}/static/"
 STATIC_ROOT = ENS.data_dir / "static"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
@@ -146,3 +148,24 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
         "control_folder": str(_broker / "control"),
         "polling_interval": 0.05,
     }
+
+# Beat pokes too, so that a lost message delays by a second and nothing more.
+CELERY_BEAT_SCHEDULE = {
+    "drain": {
+        "task": "announce.drain",
+        "schedule": 1.0,
+        "options": {"queue": "drain", "expires": 5},
+    },
+    "join": {
+        "task": "subscriptions.join",
+        "schedule": 1.0,
+        "options": {"queue": "join", "expires": 5},
+    },
+    "keypairs": {"task": "keypairs.rotate", "schedule": 60.0, "options": {"expires": 60}},
+    "housekeeping": {
+        "task": "subscriptions.housekeeping",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(ENS.data_dir / "beat-schedule")

@@ -1,0 +1,192 @@
+"""The drain: reads the event log as a stream and keeps many mailboxes under way at once.
+
+There is no barrier: it claims whenever fewer than a limit of mailboxes are being worked on, what
+waits for one mailbox is merged into one job, and what is done is recorded in batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from apps.announce.context import Context, load
+from apps.announce.mailbox_job import MailboxJob, Outcome
+from apps.eventlog.interface import Entry, EventLog, LogUnavailable
+from apps.subscriptions.database import in_database
+from apps.subscriptions.entries import MAIL
+from apps.vault.redact import where
+
+log = logging.getLogger(__name__)
+
+# All times in seconds. The deadline is below the lease, so nobody else takes over a running job.
+DEADLINE_S: Final = 20.0
+LEASE_S: Final = 30.0
+_RENEW_EVERY_S: Final = 10.0
+_IDLE_POLL_S: Final = 0.05
+_FLUSH_EVERY_S: Final = 0.02
+_CLAIM_AT_MOST: Final = 100
+# After this an announcement is no news any more; its entry becomes a dead letter.
+MAX_AGE_S: Final = 3600.0
+_BACK_OFF_S: Final = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+_MARKS_KEPT_S: Final = 24 * 3600
+
+
+@dataclass(slots=True)
+class _Done:
+    """What finished jobs left to record in the log."""
+
+    seen: list[str] = field(default_factory=list)
+    acknowledged: list[int] = field(default_factory=list)
+    delayed: list[tuple[list[int], float]] = field(default_factory=list)
+    buried: list[tuple[int, str]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.seen or self.acknowledged or self.delayed or self.buried)
+
+
+class Drain:
+    """Works the log off. One per worker process at a time (tasks.py sees to it)."""
+
+    def __init__(self, event_log: EventLog, job: MailboxJob, worker: str, in_flight: int) -> None:
+        self._log = event_log
+        self._job = job
+        self._worker = worker
+        self._in_flight = in_flight
+        self._jobs: dict[int, asyncio.Task[None]] = {}
+        self._held: dict[str, list[int]] = {}
+        self._done = _Done()
+        self._renewed_at = time.monotonic()
+
+    async def run(self, seconds: float, linger_s: float) -> int:
+        """Drain for up to `seconds`, or until the log has been empty for `linger_s`.
+
+        Returns how many entries were worked on. Everything claimed is finished or handed back.
+        """
+        ends = time.monotonic() + seconds
+        idle_since = time.monotonic()
+        worked = 0
+        while time.monotonic() < ends:
+            claimed = await self._claim()
+            worked += len(claimed)
+            if claimed:
+                await self._start(claimed)
+            if claimed or self._jobs:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > linger_s:
+                break
+            await asyncio.sleep(_FLUSH_EVERY_S if self._jobs or claimed else _IDLE_POLL_S)
+            await self._flush()
+        while self._jobs:
+            await asyncio.wait(self._jobs.values(), timeout=_FLUSH_EVERY_S)
+            await self._flush()
+        await self._flush()
+        return worked
+
+    async def _claim(self) -> list[Entry]:
+        room = self._in_flight - len(self._jobs)
+        if room <= 0:
+            return []
+        try:
+            return await in_database(
+                self._log.claim,
+                MAIL,
+                self._worker,
+                min(room, _CLAIM_AT_MOST),
+                LEASE_S,
+                skip_partitions=tuple(self._held),
+            )
+        except LogUnavailable:
+            log.warning("the event log is unavailable")
+            await asyncio.sleep(1.0)
+            return []
+
+    async def _start(self, claimed: Sequence[Entry]) -> None:
+        """Start a job for each mailbox that entries were claimed for."""
+        by_partition: dict[str, list[Entry]] = {}
+        for entry in claimed:
+            by_partition.setdefault(entry.partition, []).append(entry)
+        contexts = await in_database(load, claimed)
+        for partition, entries in by_partition.items():
+            context = contexts.get(partition)
+            ids = [entry.id for entry in entries]
+            if context is None:
+                # The subscription is no more: tell Exchange when it next calls.
+                await in_database(self._log.set_unwanted, partition)
+                self._done.acknowledged += ids
+                continue
+            self._held[partition] = ids
+            before = self._jobs.get(context.mailbox.pk)
+            job = asyncio.create_task(self._run_job(partition, context, entries, before))
+            self._jobs[context.mailbox.pk] = job
+
+    async def _run_job(
+        self,
+        partition: str,
+        context: Context,
+        entries: Sequence[Entry],
+        before: asyncio.Task[None] | None,
+    ) -> None:
+        if before is not None:
+            await asyncio.wait([before])  # two subscriptions of one mailbox: one after the other
+        outcome = Outcome()
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                outcome = await self._job.run(context, entries)
+        except TimeoutError:
+            log.warning("subscription %s: over its deadline", context.subscription.id)
+            outcome.again(_BACK_OFF_S[0])
+        except Exception as error:  # noqa: BLE001 - see below
+            # One entry that trips us must not stop the others; its text may hold what it is about.
+            log.error("subscription %s: %s", context.subscription.id, where(error))
+            outcome.again(_BACK_OFF_S[-1])
+        self._record(entries, outcome)
+        self._held.pop(partition, None)
+        if self._jobs.get(context.mailbox.pk) is asyncio.current_task():
+            del self._jobs[context.mailbox.pk]
+
+    def _record(self, entries: Sequence[Entry], outcome: Outcome) -> None:
+        self._done.seen += outcome.seen
+        if outcome.retry_after_s is None:
+            self._done.acknowledged += [entry.id for entry in entries]
+            return
+        now = time.time()
+        young = []
+        for entry in entries:
+            if now - entry.appended_at > MAX_AGE_S:
+                self._done.buried.append((entry.id, "too_old"))
+            else:
+                young.append(entry)
+        if young:
+            tries = max(entry.attempts for entry in young)
+            back_off = _BACK_OFF_S[min(tries, len(_BACK_OFF_S)) - 1]
+            self._done.delayed.append(
+                ([entry.id for entry in young], max(back_off, outcome.retry_after_s))
+            )
+
+    async def _flush(self) -> None:
+        """Record what is done, marks first; renew the leases of what is not."""
+        if self._done:
+            done, self._done = self._done, _Done()
+            try:
+                await in_database(self._write, done)
+            except LogUnavailable:
+                # Not lost: the leases run out and the marks' absence only repeats a push.
+                log.warning("the event log is unavailable; done work may be repeated")
+        if time.monotonic() - self._renewed_at > _RENEW_EVERY_S and self._held:
+            self._renewed_at = time.monotonic()
+            held = [entry_id for ids in self._held.values() for entry_id in ids]
+            await in_database(self._log.renew, held, self._worker, LEASE_S)
+
+    def _write(self, done: _Done) -> None:
+        if done.seen:
+            self._log.mark_seen(done.seen, _MARKS_KEPT_S)
+        if done.acknowledged:
+            self._log.acknowledge(done.acknowledged)
+        for ids, seconds in done.delayed:
+            self._log.delay(ids, self._worker, seconds)
+        for entry_id, reason in done.buried:
+            self._log.bury(entry_id, reason)

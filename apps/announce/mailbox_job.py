@@ -1,0 +1,259 @@
+"""Announces what happened in one mailbox: merge, fetch, push, and say what is to be recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from apps.announce import payload
+from apps.announce.context import Context, Target
+from apps.announce.plan import Plan, is_news, plan
+from apps.announce.pushing import Pusher
+from apps.cns.answer import Result
+from apps.cns.client import Push
+from apps.devices import registry
+from apps.eventlog.interface import Entry, EventLog
+from apps.exchange import errors
+from apps.exchange.interface import Credentials, Described, Item, MailServer
+from apps.subscriptions import ending, refusals
+from apps.subscriptions.database import in_database
+from apps.subscriptions.entries import MailWork
+from apps.subscriptions.models import Subscription, SubscriptionState
+from apps.vault.lookup import lookup_hmac
+
+log = logging.getLogger(__name__)
+
+# A fetch may take this long in all, in seconds; then the mail is announced without its details.
+FETCH_DEADLINE_S: Final = 12.0
+# How long APNs keeps a push for a phone that is off.
+PUSH_LIVES_S: Final = 24 * 3600
+# The most mails that one catch-up announces; the rest shows in the badge.
+CATCH_UP_LIMIT: Final = 10
+_ITEM_REF_LENGTH: Final = 32
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a job leaves to record: marks of what was announced, and when to try the rest again."""
+
+    seen: list[str] = field(default_factory=list)
+    retry_after_s: float | None = None
+
+    def again(self, seconds: float) -> None:
+        """Ask for another try, not before the latest time that anything asked for."""
+        self.retry_after_s = max(self.retry_after_s or 0.0, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """One mail to announce; without content where its details could not be had."""
+
+    item_id: str
+    content: payload.Content | None
+
+
+class MailboxJob:
+    """One mailbox, one batch of its log entries."""
+
+    def __init__(self, event_log: EventLog, server: MailServer, pusher: Pusher) -> None:
+        self._log = event_log
+        self._server = server
+        self._pusher = pusher
+
+    async def run(self, context: Context, entries: Sequence[Entry]) -> Outcome:
+        """Announce what these entries, oldest first, report."""
+        works = context.works
+        await self._note_identity(context, works)
+        since = [work.catch_up_since for work in works if work.catch_up_since]
+        todo = plan(
+            (event for work in works for event in work.events),
+            counts_are_fresh=all(entry.attempts <= 1 for entry in entries),
+            catch_up_since=min(since) if since else None,
+        )
+        outcome = Outcome()
+        if todo.empty or not context.targets:
+            return outcome
+        news, unread = await self._gather(context, todo)
+        await self._announce(context, news, unread, outcome)
+        return outcome
+
+    async def _note_identity(self, context: Context, works: Sequence[MailWork]) -> None:
+        """Take what the entries say of the subscription itself."""
+        subscription = context.subscription
+        named = next((work.foreign_hmac for work in works if work.foreign_hmac), "")
+        if named and subscription.state == SubscriptionState.PENDING:
+            await in_database(_promote, subscription.id, named)
+        failed = next((work.error_code for work in works if work.error_code), "")
+        if failed:
+            log.warning("Exchange ended subscription %s: %s", subscription.id, failed[:60])
+            await in_database(ending.lose, subscription.id, "ended_by_exchange")
+
+    async def _gather(self, context: Context, todo: Plan) -> tuple[list[_News], int | None]:
+        """Fetch details and unread count; fall back on «New mail» where they can't be had."""
+        plain = [_News(item_id, None) for item_id in todo.delivered]
+        if not context.may_fetch:
+            return plain, todo.unread_count
+        credentials = context.credentials
+        if credentials is None:
+            await in_database(_does_not_open, context.subscription.id)
+            return plain, todo.unread_count
+        try:
+            return await self._fetch(context, credentials, todo)
+        except errors.CredentialsRefused:
+            await in_database(_credentials_refused, context, credentials)
+        except errors.ExchangeError as error:
+            log.warning(
+                "subscription %s: details can't be fetched: %s",
+                context.subscription.id,
+                error.code,
+            )
+        return plain, todo.unread_count
+
+    async def _fetch(
+        self, context: Context, credentials: Credentials, todo: Plan
+    ) -> tuple[list[_News], int | None]:
+        gives_up = time.monotonic() + FETCH_DEADLINE_S
+        while True:
+            try:
+                return await self._fetch_once(context, credentials, todo, gives_up)
+            except errors.ServerBusy as busy:
+                if time.monotonic() + busy.back_off_s >= gives_up:
+                    raise
+                await asyncio.sleep(busy.back_off_s)
+
+    async def _fetch_once(
+        self, context: Context, credentials: Credentials, todo: Plan, gives_up: float
+    ) -> tuple[list[_News], int | None]:
+        left = max(0.5, gives_up - time.monotonic())
+        wants_count = todo.unread_count is None
+        described = Described(items={}, unread_count=None)
+        if todo.item_ids or wants_count:
+            described = await self._server.describe(
+                context.endpoint, credentials, todo.item_ids, wants_count, left
+            )
+        news = [
+            _News(item_id, payload.content_of(item))
+            for item_id in todo.item_ids
+            if (item := described.items.get(item_id)) is not None
+            and is_news(todo, item, in_inbox=_in_inbox(context, item))
+        ]
+        if todo.catch_up_since:
+            missed = await self._server.newest_unread(
+                context.endpoint, credentials, todo.catch_up_since, CATCH_UP_LIMIT, left
+            )
+            known = {one.item_id for one in news}
+            news += [
+                _News(item.item_id, payload.content_of(item))
+                for item in missed
+                if item.item_id not in known
+            ]
+        unread = todo.unread_count if described.unread_count is None else described.unread_count
+        return news, unread
+
+    async def _announce(
+        self, context: Context, news: Sequence[_News], unread: int | None, outcome: Outcome
+    ) -> None:
+        """Push to every device what it has not been told yet, or else the badge alone."""
+        marks = {
+            (target.device_id, one.item_id): _mark(target.device_id, one.item_id)
+            for target in context.targets
+            for one in news
+        }
+        told = await in_database(self._log.seen, list(marks.values())) if marks else set()
+        pushes: list[tuple[Target, str, Push]] = []
+        for target in context.targets:
+            untold = [
+                (one, mark)
+                for one in news
+                if (mark := marks[target.device_id, one.item_id]) not in told
+            ]
+            if target.level != "none":
+                pushes += [
+                    (target, mark, _announcement(target, one, unread, mark)) for one, mark in untold
+                ]
+            if unread is not None and (target.level == "none" or not untold):
+                pushes.append((target, "", _badge(target, unread)))
+        results = await asyncio.gather(*(self._pusher.push(push) for _, _, push in pushes))
+        for (target, mark, _), result in zip(pushes, results, strict=True):
+            await _settle(target, mark, result, outcome)
+
+
+async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -> None:
+    """Take one push's result: mark it, retire a dead token, or ask for another try."""
+    if result.status == "accepted":
+        if mark:
+            outcome.seen.append(mark)
+    elif result.status == "dead":
+        await in_database(registry.retire_dead_token, target.device_id, result.dead_since)
+    elif result.status == "retry":
+        outcome.again(result.retry_after_s)
+    else:
+        log.error("a push to device %s failed: %s", target.device_id, result.reason)
+        if result.reason not in _HOPELESS:
+            outcome.again(60.0)
+
+
+# Faults of the one push that no second try will mend.
+_HOPELESS: Final = frozenset({"PayloadTooLarge", "PayloadEmpty", "BadCollapseId"})
+
+
+def _promote(subscription_id: uuid.UUID, named: str) -> None:
+    """The first notification may come before Subscribe has answered: it is as good an answer."""
+    Subscription.objects.filter(
+        id=subscription_id, state=SubscriptionState.PENDING, foreign_hmac=""
+    ).update(state=SubscriptionState.ACTIVE, foreign_hmac=named)
+
+
+def _does_not_open(subscription_id: uuid.UUID) -> None:
+    """Credentials that don't open are given up, unless that subscription's opened before.
+
+    In that case somebody sent us other ones in their place, and Exchange's own are still good.
+    """
+    log.warning("credentials of subscription %s did not open", subscription_id)
+    hopeless = Subscription.objects.filter(id=subscription_id, unsealed_at=None).exists()
+    if hopeless:
+        ending.end(subscription_id, "credentials_not_opened", shred_now=True)
+
+
+def _credentials_refused(context: Context, credentials: Credentials) -> None:
+    refusals.remember(context.mailbox, credentials)
+    ending.suspect(context.subscription.id, "credentials_refused")
+    log.info("subscription %s: credentials refused", context.subscription.id)
+
+
+def _in_inbox(context: Context, item: Item) -> bool:
+    if not (context.mailbox.inbox_hmac and item.parent_folder_id):
+        return True
+    return lookup_hmac("inbox", item.parent_folder_id) == context.mailbox.inbox_hmac
+
+
+def _mark(device_id: uuid.UUID, item_id: str) -> str:
+    """What stands for «this device was told of this mail» in the log and at APNs."""
+    return lookup_hmac("announced", f"{device_id}:{item_id}")[:_ITEM_REF_LENGTH]
+
+
+def _announcement(target: Target, news: _News, unread: int | None, mark: str) -> Push:
+    content = payload.narrowed(news.content, target.level)
+    return _push(target, 10, mark, payload.announcement(content, unread, mark))
+
+
+def _badge(target: Target, unread: int) -> Push:
+    return _push(target, 5, "badge", payload.badge_correction(unread))
+
+
+def _push(target: Target, priority: Literal[10, 5], collapse_id: str, body: dict[str, Any]) -> Push:
+    return Push(
+        id=str(uuid.uuid4()),
+        app=target.app,
+        token=target.token,
+        push_type="alert",
+        priority=priority,
+        expiration=int(time.time()) + PUSH_LIVES_S,
+        collapse_id=collapse_id,
+        payload=body,
+    )

@@ -1,0 +1,70 @@
+"""Sends pushes to the relay, many a call, however many mailboxes they come from."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from apps.cns.answer import Result
+from apps.cns.client import CnsClient, Push
+from apps.cns.errors import CnsRefused, CnsUnavailable
+
+log = logging.getLogger(__name__)
+
+# A push waits this long for others to share its call, in seconds.
+_GATHER_S: Final = 0.01
+_BATCH: Final = 200
+_AGAIN_S: Final = 5.0
+_OURS_TO_FIX_S: Final = 60.0
+
+
+class Pusher:
+    """Collects pushes and sends them in batches; each caller gets its own push's result."""
+
+    def __init__(self, cns: CnsClient) -> None:
+        self._cns = cns
+        self._waiting: list[tuple[Push, asyncio.Future[Result]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def push(self, push: Push) -> Result:
+        """Send one push; a relay that is away or refuses us is a result to try again."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((push, future))
+        if len(self._waiting) >= _BATCH:
+            self._send()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self._send)
+        return await future
+
+    def _send(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._waiting = self._waiting, []
+        if batch:
+            call = asyncio.ensure_future(self._call(batch))
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+
+    async def _call(self, batch: list[tuple[Push, asyncio.Future[Result]]]) -> None:
+        again, reason = _AGAIN_S, "relay_unavailable"
+        results: dict[str, Result] = {}
+        try:
+            answered = await self._cns.send("apns", [push for push, _ in batch])
+            results = {result.id: result for result in answered}
+            reason = "relay_did_not_answer_for_it"
+        except CnsUnavailable as error:
+            again = max(error.retry_after_s, 1.0)
+            log.warning("the relay is unavailable: %s", error.code)
+        except CnsRefused as error:
+            again, reason = _OURS_TO_FIX_S, error.code
+            log.error("the relay refuses us: %s", error.code)
+        finally:
+            for push, future in batch:
+                if not future.done():
+                    future.set_result(
+                        results.get(push.id)
+                        or Result(push.id, "retry", reason, dead_since=None, retry_after_s=again)
+                    )

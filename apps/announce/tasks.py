@@ -1,0 +1,44 @@
+"""The drain as a Celery task: a poke starts it, it works while there is work, then returns."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from functools import lru_cache
+from typing import Final
+
+from celery import shared_task
+from django.conf import settings
+
+from apps.announce.drain import Drain
+from apps.announce.mailbox_job import MailboxJob
+from apps.announce.pushing import Pusher
+from apps.cns.configured import configured_client
+from apps.eventlog.factory import get_log
+from apps.subscriptions.poke import DRAIN_TASK
+from apps.subscriptions.runtime import mail_server
+from apps.wire import background
+
+_RUN_S: Final = 20.0
+# After its last entry the drain waits a little for the next: a stream of mail costs one poke.
+_LINGER_S: Final = 2.0
+_one_at_a_time = threading.Lock()
+
+
+@shared_task(name=DRAIN_TASK)
+def drain() -> int:
+    """Drain the event log; a second poke of the same process finds the lock and returns."""
+    if not _one_at_a_time.acquire(blocking=False):
+        return 0
+    try:
+        return background.run(_drain().run(_RUN_S, _LINGER_S))
+    finally:
+        _one_at_a_time.release()
+
+
+@lru_cache(maxsize=1)
+def _drain() -> Drain:
+    job = MailboxJob(get_log(), mail_server(), Pusher(configured_client()))
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    return Drain(get_log(), job, worker, settings.ENS.exchange_calls_in_flight // 2)

@@ -1,0 +1,185 @@
+"""What travels through the device API, in clear and inside JWEs. OpenAPI is generated from it."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from typing import Any, Final
+
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.core.validators import validate_email
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+from rest_framework import serializers
+
+from apps.announce.payload import LEVELS
+from apps.devices.models import DeviceState, Platform
+
+_TOKEN: Final = re.compile(r"(?:[0-9a-fA-F]{2}){16,100}")
+_APP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,154}")
+
+
+class Strict(serializers.Serializer):
+    """Refuses members that nobody defined: a typo must not pass in silence."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            unknown = sorted(set(data) - set(self.fields))
+            if unknown:
+                raise serializers.ValidationError(
+                    {
+                        name[:40]: serializers.ErrorDetail("not defined", "unknown")
+                        for name in unknown[:5]
+                    }
+                )
+        return super().to_internal_value(data)
+
+
+def _line(maximum: int, **options: Any) -> serializers.CharField:
+    return serializers.CharField(max_length=maximum, trim_whitespace=False, **options)
+
+
+# --- in clear -------------------------------------------------------------------------------
+class AliveAnswer(serializers.Serializer):
+    status = serializers.CharField(help_text="Always `ok`: the process answers.")
+    version = serializers.CharField(help_text="The release of ENS.")
+
+
+class Nothing(Strict):
+    """An empty object."""
+
+
+class PublicKeyAnswer(serializers.Serializer):
+    kid = serializers.CharField(help_text="The key's id, for the JWE's header.")
+    jwk = serializers.DictField(help_text="RFC 7517: the RSA public key.")
+    expires_at = serializers.DateTimeField(help_text="Until when JWEs to this key are opened.")
+
+
+class SubscribeRequest(Strict):
+    jwe = _line(16384, help_text="RFC 7516 compact JWE; its plaintext is a Subscription.")
+
+
+class SubscribeAnswer(serializers.Serializer):
+    device_id = serializers.UUIDField()
+    device_secret = serializers.CharField(help_text="Told once; for checkin and unsubscribe.")
+    state = serializers.ChoiceField(choices=["joining"])
+    poll_seconds = serializers.IntegerField(help_text="Check in so often until joined.")
+
+
+class CheckinRequest(Strict):
+    device_id = serializers.UUIDField()
+    jwe = _line(16384, required=False, help_text="Credentials or a new push token, if any.")
+
+
+class CheckinAnswer(serializers.Serializer):
+    state = serializers.ChoiceField(choices=DeviceState.choices)
+    code = serializers.CharField(allow_null=True, help_text="Why, where the state has a reason.")
+    do = serializers.ChoiceField(choices=["nothing", "send_credentials", "subscribe"])
+    checkin_seconds = serializers.IntegerField(help_text="When to check in next.")
+    poll_seconds = serializers.IntegerField(help_text="The same while joining.")
+
+
+class UnsubscribeRequest(Strict):
+    device_id = serializers.UUIDField()
+
+
+class ProblemDocument(serializers.Serializer):
+    """RFC 9457."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    code = serializers.CharField()
+    detail = serializers.CharField(required=False)
+
+
+# --- inside JWEs ----------------------------------------------------------------------------
+class BasicCredentials(Strict):
+    type = serializers.ChoiceField(choices=["basic"])
+    username = _line(256)
+    password = _line(512)
+
+    def validate_username(self, value: str) -> str:
+        if ":" in value:
+            raise serializers.ValidationError("RFC 7617 has no colon in user names")
+        return value
+
+
+class DeviceRef(Strict):
+    uem_id = _line(128, required=False, default="")
+    eas_id = _line(128, required=False, default="")
+    model = _line(100, required=False, default="")
+    os_version = _line(40, required=False, default="")
+    app_version = _line(40, required=False, default="")
+
+
+class Wishes(Strict):
+    content = serializers.ChoiceField(choices=LEVELS, required=False, default="")
+
+
+class _Claims(Strict):
+    iat = serializers.IntegerField()
+    jti = _line(128)
+
+    def validate_content_key(self, value: dict[str, Any]) -> dict[str, str]:
+        """Only a P-256 public key, cut down to what it needs."""
+        try:
+            key = ECKey.import_key({name: value[name] for name in ("kty", "crv", "x", "y")})
+        except (JoseError, ValueError, KeyError, TypeError):
+            raise serializers.ValidationError("not an EC public key") from None
+        if value.get("crv") != "P-256" or "d" in value:
+            raise serializers.ValidationError("not a P-256 public key")
+        return {name: str(key.as_dict(private=False)[name]) for name in ("kty", "crv", "x", "y")}
+
+    def validate_push_token(self, value: str) -> str:
+        if not _TOKEN.fullmatch(value):
+            raise serializers.ValidationError("not hexadecimal")
+        return value.lower()
+
+    def validate_email(self, value: str) -> str:
+        try:
+            validate_email(value)
+        except DjangoValidationError:
+            raise serializers.ValidationError("not an address") from None
+        return value
+
+
+class SubscriptionClaims(_Claims):
+    """The plaintext of the JWE in `subscribe`."""
+
+    email = _line(320)
+    credentials = BasicCredentials()
+    ews_url = _line(500, required=False, default="")
+    platform = serializers.ChoiceField(choices=Platform.choices)
+    app_id = _line(155)
+    push_token = _line(200)
+    content_key = serializers.DictField(required=False)
+    device_ref = DeviceRef(required=False)
+    time_zone = _line(64, required=False, default="")
+    wishes = Wishes(required=False)
+
+    def validate_app_id(self, value: str) -> str:
+        if not _APP.fullmatch(value):
+            raise serializers.ValidationError("not a bundle id")
+        return value
+
+    def validate_time_zone(self, value: str) -> str:
+        if value and value not in zoneinfo.available_timezones():
+            raise serializers.ValidationError("not an IANA time zone")
+        return value
+
+
+class CheckinClaims(_Claims):
+    """The plaintext of the JWE in `checkin`."""
+
+    device_id = serializers.UUIDField()
+    counter = serializers.IntegerField(min_value=1, max_value=2**62)
+    email = _line(320, required=False)
+    credentials = BasicCredentials(required=False)
+    content_key = serializers.DictField(required=False)
+    push_token = _line(200, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("credentials" in attrs) != ("email" in attrs):
+            raise serializers.ValidationError("email and credentials come together")
+        return attrs

@@ -1,0 +1,303 @@
+"""The device API. Nothing here waits for Exchange, for a push service or for a new RSA key."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, transaction
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.api import limits, schemas
+from apps.api.parsers import SmallJSONParser
+from apps.api.problems import Problem
+from apps.devices import registry
+from apps.devices.models import Device
+from apps.devices.registry import Description
+from apps.eventlog.factory import get_log
+from apps.eventlog.interface import LogUnavailable, NewEntry
+from apps.exchange.interface import Credentials
+from apps.keypairs import service as keypairs
+from apps.subscriptions import checkin, ending, joining
+from apps.subscriptions.poke import wake_join
+from apps.tenants import mail_systems, tokens
+from apps.tenants.ews_urls import EwsUrlRefused
+from apps.tenants.models import OrganizationGroup
+
+_PROBLEM = schemas.ProblemDocument
+
+
+class DeviceView(APIView):
+    """A call with a small JSON body and a bearer: the API token, or the device's own secret."""
+
+    parser_classes = [SmallJSONParser]
+
+    def bearer(self) -> str:
+        """The Authorization header's bearer token, or an empty string."""
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else ""
+
+    def organization_group(self) -> OrganizationGroup:
+        """The OG that the API token belongs to.
+
+        Raises:
+            Problem: `unauthorized`, or `too_many_attempts` for an address that keeps guessing.
+        """
+        address = limits.client_address(self.request._request)
+        limits.FAILURES.check(address)
+        og = tokens.authenticate(self.bearer())
+        if og is None:
+            limits.FAILURES.count(address)
+            raise Problem("unauthorized")
+        return og
+
+    def device(self, device_id: uuid.UUID) -> Device:
+        """The calling device.
+
+        Raises:
+            Problem: `unknown_device`, whichever of id and secret is wrong.
+        """
+        address = limits.client_address(self.request._request)
+        limits.FAILURES.check(address)
+        device = registry.authenticate(device_id, self.bearer())
+        if device is None:
+            limits.FAILURES.count(address)
+            raise Problem("unknown_device")
+        return device
+
+    def opened(self, og: OrganizationGroup, jwe: str) -> dict[str, Any]:
+        """A JWE's claims; call inside the transaction that does what they ask for."""
+        try:
+            return keypairs.open_jwe(og, jwe)
+        except keypairs.JweRefused as error:
+            raise Problem(error.code) from None
+
+
+def _checked(serializer: type[serializers.Serializer], data: Any) -> dict[str, Any]:
+    made = serializer(data=data)
+    made.is_valid(raise_exception=True)
+    return dict(made.validated_data)
+
+
+class Alive(APIView):
+    """Whether this process answers; touches no database."""
+
+    @extend_schema(operation_id="alive", responses=schemas.AliveAnswer, auth=[])
+    def get(self, request: Request) -> Response:
+        return Response({"status": "ok", "version": settings.ENS_VERSION})
+
+
+class PublicKey(DeviceView):
+    """The public key to encrypt credentials to."""
+
+    @extend_schema(
+        operation_id="publickey",
+        request=schemas.Nothing,
+        responses={200: schemas.PublicKeyAnswer, 401: _PROBLEM, 429: _PROBLEM, 503: _PROBLEM},
+    )
+    def post(self, request: Request) -> Response:
+        og = self.organization_group()
+        _checked(schemas.Nothing, request.data)
+        try:
+            key = keypairs.current_public_key(og)
+        except keypairs.NoKeyReady:
+            raise Problem("no_key_ready", retry_after_s=5) from None
+        return Response(
+            schemas.PublicKeyAnswer(
+                {"kid": key.kid, "jwk": key.jwk, "expires_at": key.expires_at}
+            ).data
+        )
+
+
+class Subscribe(DeviceView):
+    """A device wants to hear of a mailbox's new mail."""
+
+    @extend_schema(
+        operation_id="subscribe",
+        request=schemas.SubscribeRequest,
+        responses={
+            202: schemas.SubscribeAnswer,
+            400: _PROBLEM,
+            401: _PROBLEM,
+            403: _PROBLEM,
+            429: _PROBLEM,
+            503: _PROBLEM,
+        },
+    )
+    def post(self, request: Request) -> Response:
+        og = self.organization_group()
+        jwe = _checked(schemas.SubscribeRequest, request.data)["jwe"]
+        with _available(), _counting_failures(self.request):
+            claims = self._open(og, jwe)
+            limits.JOINS.check(self._join_key(claims))
+            limits.JOINS.count(self._join_key(claims))
+            device, secret, entry = self._begin(og, claims)
+            get_log().append(entry)
+        wake_join()
+        return Response(
+            {
+                "device_id": str(device.id),
+                "device_secret": secret,
+                "state": "joining",
+                "poll_seconds": checkin.POLL_SECONDS,
+            },
+            status=202,
+        )
+
+    def _open(self, og: OrganizationGroup, jwe: str) -> dict[str, Any]:
+        """Open the JWE once; that it was opened is kept whatever becomes of the rest."""
+        with transaction.atomic():
+            claims = self.opened(og, jwe)
+        return _checked(schemas.SubscriptionClaims, claims)
+
+    @transaction.atomic
+    def _begin(self, og: OrganizationGroup, claims: dict[str, Any]) -> tuple[Device, str, NewEntry]:
+        try:
+            system, ews_url = mail_systems.mail_system_for(og, claims["ews_url"] or None)
+        except EwsUrlRefused:
+            raise Problem("ews_url_not_allowed") from None
+        mailbox = registry.mailbox_for(system, claims["email"])
+        enrolled = registry.enrol(og, mailbox, _description(claims, ews_url))
+        if enrolled is None:
+            raise Problem("device_blocked")
+        device, secret = enrolled
+        return device, secret, joining.begin(device, claims["email"], _credentials(claims))
+
+    def _join_key(self, claims: dict[str, Any]) -> str:
+        address = limits.client_address(self.request._request)
+        return f"{registry.user_id(claims['email'])}:{address}"
+
+
+class Checkin(DeviceView):
+    """A device's regular call: it hears what to do, and may bring what it was asked for."""
+
+    @extend_schema(
+        operation_id="checkin",
+        request=schemas.CheckinRequest,
+        responses={
+            200: schemas.CheckinAnswer,
+            400: _PROBLEM,
+            401: _PROBLEM,
+            429: _PROBLEM,
+            503: _PROBLEM,
+        },
+    )
+    def post(self, request: Request) -> Response:
+        asked = _checked(schemas.CheckinRequest, request.data)
+        device = self.device(asked["device_id"])
+        if "jwe" in asked:
+            with _available(), _counting_failures(self.request):
+                self._take(device, asked["jwe"])
+            device.refresh_from_db()
+        told = checkin.instruct(device)
+        return Response(
+            {
+                "state": told.state,
+                "code": told.code or None,
+                "do": told.do,
+                "checkin_seconds": told.checkin_seconds,
+                "poll_seconds": told.poll_seconds,
+            }
+        )
+
+    def _take(self, device: Device, jwe: str) -> None:
+        with transaction.atomic():
+            raw = self.opened(device.og, jwe)
+        claims = _checked(schemas.CheckinClaims, raw)
+        if claims["device_id"] != device.id:
+            raise Problem("jwe_other_device")
+        entry = None
+        with transaction.atomic():
+            if not registry.raise_counter(device, claims["counter"]):
+                raise Problem("counter_not_rising")
+            if "push_token" in claims:
+                registry.replace_push_token(device, claims["push_token"])
+            if "content_key" in claims:
+                registry.replace_content_key(device, claims["content_key"])
+            if "credentials" in claims:
+                if registry.user_hmac(claims["email"]) != device.mailbox.user_hmac:
+                    raise Problem("not_this_mailbox")
+                entry = self._proof(device, claims)
+        if entry is not None:
+            get_log().append(entry)
+            wake_join()
+
+    def _proof(self, device: Device, claims: dict[str, Any]) -> NewEntry:
+        address = limits.client_address(self.request._request)
+        key = f"{registry.user_id(claims['email'])}:{address}"
+        limits.JOINS.check(key)
+        limits.JOINS.count(key)
+        return joining.begin(device, claims["email"], _credentials(claims))
+
+
+class Unsubscribe(DeviceView):
+    """A device goes for good. Idempotent: 204 for one we no longer know."""
+
+    @extend_schema(
+        operation_id="unsubscribe",
+        request=schemas.UnsubscribeRequest,
+        responses={204: None, 400: _PROBLEM, 429: _PROBLEM},
+    )
+    def post(self, request: Request) -> Response:
+        asked = _checked(schemas.UnsubscribeRequest, request.data)
+        address = limits.client_address(self.request._request)
+        limits.FAILURES.check(address)
+        device = registry.authenticate(asked["device_id"], self.bearer())
+        if device is None:
+            limits.FAILURES.count(address)
+        else:
+            ending.leave(device)
+        return Response(status=204)
+
+
+class _available:
+    """Turns a database or event log that can't take it into 503 `unavailable`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if kind is not None and issubclass(kind, LogUnavailable | DatabaseError):
+            raise Problem("unavailable", retry_after_s=10) from None
+
+
+class _counting_failures:
+    """Counts what a caller got wrong against its address."""
+
+    def __init__(self, request: Request) -> None:
+        self._address = limits.client_address(request._request)
+
+    def __enter__(self) -> None:
+        limits.FAILURES.check(self._address)
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if isinstance(error, Problem) and error.status_code == 400:
+            limits.FAILURES.count(self._address)
+
+
+def _credentials(claims: dict[str, Any]) -> Credentials:
+    given = claims["credentials"]
+    return Credentials(type="basic", username=given["username"], password=given["password"])
+
+
+def _description(claims: dict[str, Any], ews_url: str) -> Description:
+    ref = claims.get("device_ref") or {}
+    return Description(
+        platform=claims["platform"],
+        app_id=claims["app_id"],
+        push_token=claims["push_token"],
+        ews_url=ews_url,
+        content_key=claims.get("content_key"),
+        content_wish=(claims.get("wishes") or {}).get("content", ""),
+        time_zone=claims["time_zone"],
+        uem_id=ref.get("uem_id", ""),
+        eas_id=ref.get("eas_id", ""),
+        model_name=ref.get("model", ""),
+        os_version=ref.get("os_version", ""),
+        app_version=ref.get("app_version", ""),
+    )

@@ -1,0 +1,40 @@
+"""The client as `ens.env` says: address, key, pins and CAs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.conf import settings
+
+from apps.cns.channel import ChannelUnusable
+from apps.cns.client import CnsClient
+
+
+class CnsNotConfigured(Exception):
+    """A setting is missing or the file it names can't be used; the text names the setting."""
+
+
+def configured_client() -> CnsClient:
+    """A new client for the configured relay.
+
+    Raises:
+        CnsNotConfigured: ENS_CNS_URL or ENS_CNS_KEY_FILE is missing or unusable.
+    """
+    ens = settings.ENS
+    if ens.cns_url is None:
+        raise CnsNotConfigured("ENS_CNS_URL is missing")
+    if ens.cns_key_file is None:
+        raise CnsNotConfigured("ENS_CNS_KEY_FILE is missing")
+    key_pem = _content("ENS_CNS_KEY_FILE", ens.cns_key_file)
+    ca_pem = _content("ENS_CNS_CA_FILE", ens.cns_ca_file) if ens.cns_ca_file else b""
+    try:
+        return CnsClient(ens.cns_url, key_pem, ens.cns_pins, ca_pem.decode("utf-8", "replace"))
+    except ChannelUnusable as error:
+        raise CnsNotConfigured(f"ENS_CNS_KEY_FILE: {error}") from None
+
+
+def _content(setting: str, file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CnsNotConfigured(f"{setting} can't be read ({type(error).__name__})") from None

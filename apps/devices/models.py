@@ -1,0 +1,90 @@
+"""Mailboxes and devices as the database keeps them: HMACs and sealed values, nothing in clear."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.utils import timezone
+
+from apps.tenants.models import MailSystem, OrganizationGroup
+
+
+class Mailbox(models.Model):
+    """One user's mailbox in one mail system; it links all of that user's devices."""
+
+    mail_system = models.ForeignKey(MailSystem, on_delete=models.CASCADE)
+    user_hmac = models.CharField(max_length=64)
+    # HMAC of the Inbox' FolderId, from the last proof: tells what was moved in from what moved out.
+    inbox_hmac = models.CharField(max_length=64, blank=True, default="")
+    # The one current subscription, changed by compare-and-swap only (subscriptions/current.py).
+    current_subscription = models.UUIDField(null=True, blank=True)
+    # Who is calling Subscribe just now, and until when others must wait for that.
+    joining_subscription = models.UUIDField(null=True, blank=True)
+    joining_until = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "devices_mailbox"
+        constraints = [
+            models.UniqueConstraint(fields=["mail_system", "user_hmac"], name="one_mailbox_a_user")
+        ]
+
+
+class DeviceState(models.TextChoices):
+    """A device's states (DESIGN.md, section 2); REFUSED is a join that ended with a reason."""
+
+    JOINING = "joining"
+    ACTIVE = "active"
+    ASLEEP = "asleep"
+    REFUSED = "refused"
+    RETIRED = "retired"
+    BLOCKED = "blocked"
+
+
+class Platform(models.TextChoices):
+    """The push services that a device may be reached through."""
+
+    IOS = "ios"
+
+
+class Device(models.Model):
+    """One mail app on one phone, for one mailbox."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    og = models.ForeignKey(OrganizationGroup, on_delete=models.CASCADE)
+    mailbox = models.ForeignKey(Mailbox, on_delete=models.CASCADE)
+    state = models.CharField(
+        max_length=10, choices=DeviceState.choices, default=DeviceState.JOINING
+    )
+    reason = models.CharField(max_length=40, blank=True, default="")
+    state_at = models.DateTimeField(default=timezone.now)
+    platform = models.CharField(max_length=10, choices=Platform.choices)
+    app_id = models.CharField(max_length=155)
+    push_token_hmac = models.CharField(max_length=64)
+    push_token_sealed = models.BinaryField()
+    push_token_at = models.DateTimeField(default=timezone.now)
+    secret_hash = models.CharField(max_length=64)
+    # When this device's own credentials last proved the mailbox; null after a refusal.
+    proved_at = models.DateTimeField(null=True, blank=True)
+    # The highest counter seen in a check-in's JWE: an older one is a replay.
+    counter = models.BigIntegerField(default=0)
+    ews_url = models.CharField(max_length=500, blank=True, default="")
+    content_key = models.TextField(blank=True, default="")
+    content_wish = models.CharField(max_length=16, blank=True, default="")
+    time_zone = models.CharField(max_length=64, blank=True, default="")
+    uem_hmac = models.CharField(max_length=64, blank=True, default="", db_index=True)
+    eas_hmac = models.CharField(max_length=64, blank=True, default="", db_index=True)
+    model_name = models.CharField(max_length=100, blank=True, default="")
+    os_version = models.CharField(max_length=40, blank=True, default="")
+    app_version = models.CharField(max_length=40, blank=True, default="")
+    last_checkin_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "devices_device"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["mailbox", "app_id", "push_token_hmac"], name="one_device_a_token"
+            )
+        ]

@@ -1,0 +1,215 @@
+"""Finding, making and moving mailboxes and devices. What is personal is HMACed or sealed here."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from apps.devices.models import Device, DeviceState, Mailbox
+from apps.tenants.models import MailSystem, OrganizationGroup
+from apps.vault.lookup import lookup_hmac
+from apps.vault.wrapping import unwrap, wrap
+
+_TABLE = "devices_device"
+_SECRET_PREFIX = "ensd_"  # noqa: S105 - a prefix by which secret scanners know our secrets
+
+# What may follow what; a move that is not listed here does nothing.
+MOVES: dict[DeviceState, frozenset[DeviceState]] = {
+    DeviceState.JOINING: frozenset(
+        {DeviceState.ACTIVE, DeviceState.REFUSED, DeviceState.RETIRED, DeviceState.BLOCKED}
+    ),
+    DeviceState.ACTIVE: frozenset(
+        {
+            DeviceState.ACTIVE,
+            DeviceState.ASLEEP,
+            DeviceState.REFUSED,
+            DeviceState.RETIRED,
+            DeviceState.BLOCKED,
+        }
+    ),
+    DeviceState.ASLEEP: frozenset(
+        {DeviceState.ACTIVE, DeviceState.REFUSED, DeviceState.RETIRED, DeviceState.BLOCKED}
+    ),
+    DeviceState.REFUSED: frozenset({DeviceState.JOINING, DeviceState.BLOCKED}),
+    DeviceState.RETIRED: frozenset({DeviceState.JOINING, DeviceState.BLOCKED}),
+    DeviceState.BLOCKED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a device says of itself when it subscribes, checked by the API."""
+
+    platform: str
+    app_id: str
+    push_token: str = field(repr=False)
+    ews_url: str
+    content_key: dict[str, str] | None = None
+    content_wish: str = ""
+    time_zone: str = ""
+    uem_id: str = field(default="", repr=False)
+    eas_id: str = field(default="", repr=False)
+    model_name: str = ""
+    os_version: str = ""
+    app_version: str = ""
+
+
+def user_id(address: str) -> str:
+    """SHA-256 of the lower-cased SMTP address, in hex: what others call the user."""
+    return hashlib.sha256(address.strip().lower().encode()).hexdigest()
+
+
+def user_hmac(address: str) -> str:
+    """What the database calls the user: an HMAC of `user_id` under the lookup key."""
+    return lookup_hmac("user", user_id(address))
+
+
+def mailbox_for(mail_system: MailSystem, address: str) -> Mailbox:
+    """The mailbox of an address, made when it is new; two makers at once get the same row."""
+    key = user_hmac(address)
+    found = Mailbox.objects.filter(mail_system=mail_system, user_hmac=key).first()
+    if found:
+        return found
+    try:
+        with transaction.atomic():
+            return Mailbox.objects.create(mail_system=mail_system, user_hmac=key)
+    except IntegrityError:
+        return Mailbox.objects.get(mail_system=mail_system, user_hmac=key)
+
+
+def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[Device, str] | None:
+    """Make a device, or take over the row of the same app, push token and mailbox.
+
+    Returns the device and its new secret, which is told once and kept only as a hash; None when
+    that row is blocked. The old secret stops working: a reinstalled app replaces itself.
+    """
+    secret = _SECRET_PREFIX + secrets.token_urlsafe(32)
+    token_hmac = lookup_hmac("push-token", said.push_token)
+    device = (
+        Device.objects.select_for_update()
+        .filter(mailbox=mailbox, app_id=said.app_id, push_token_hmac=token_hmac)
+        .first()
+    )
+    if device is not None and device.state == DeviceState.BLOCKED:
+        return None
+    if device is None:
+        device = Device(id=uuid.uuid4(), mailbox=mailbox, push_token_hmac=token_hmac)
+    now = timezone.now()
+    device.og = og
+    device.state, device.reason, device.state_at = DeviceState.JOINING, "", now
+    device.platform, device.app_id, device.ews_url = said.platform, said.app_id, said.ews_url
+    device.push_token_sealed = _sealed_token(device.id, said.push_token)
+    device.push_token_at = now
+    device.secret_hash = _hash(secret)
+    device.proved_at, device.counter = None, 0
+    device.content_key = json.dumps(said.content_key) if said.content_key else ""
+    device.content_wish, device.time_zone = said.content_wish, said.time_zone
+    device.uem_hmac = lookup_hmac("uem", said.uem_id) if said.uem_id else ""
+    device.eas_hmac = lookup_hmac("eas", said.eas_id) if said.eas_id else ""
+    device.model_name, device.os_version = said.model_name, said.os_version
+    device.app_version = said.app_version
+    device.save()
+    return device, secret
+
+
+def authenticate(device_id: uuid.UUID, secret: str) -> Device | None:
+    """The device with this id and secret; None without saying which of the two was wrong."""
+    device = (
+        Device.objects.select_related("mailbox__mail_system", "og").filter(id=device_id).first()
+    )
+    known = device.secret_hash if device else _hash("")
+    right = hmac.compare_digest(known, _hash(secret))
+    return device if right else None
+
+
+def move(device_id: uuid.UUID, to: DeviceState, reason: str = "") -> bool:
+    """Change a device's state if that move is allowed; False when it was not."""
+    from_states = [state for state, targets in MOVES.items() if to in targets]
+    return bool(
+        Device.objects.filter(id=device_id, state__in=from_states).update(
+            state=to, reason=reason, state_at=timezone.now()
+        )
+    )
+
+
+def proved(device_id: uuid.UUID) -> bool:
+    """Record that this device's own credentials proved its mailbox just now."""
+    now = timezone.now()
+    return bool(
+        Device.objects.filter(
+            id=device_id,
+            state__in=[DeviceState.JOINING, DeviceState.ACTIVE, DeviceState.ASLEEP],
+        ).update(state=DeviceState.ACTIVE, reason="", state_at=now, proved_at=now)
+    )
+
+
+def demand_proof(mailbox_id: int) -> None:
+    """After a refusal at Exchange: every device of the mailbox must prove itself anew."""
+    Device.objects.filter(mailbox_id=mailbox_id).update(proved_at=None)
+
+
+def push_token(device: Device) -> str:
+    """The device's push token in clear, for the call to the relay.
+
+    Raises:
+        UnwrapFailed: the row was altered or moved.
+    """
+    return unwrap(
+        bytes(device.push_token_sealed), table=_TABLE, row=str(device.id), purpose="push-token"
+    ).decode()
+
+
+def replace_push_token(device: Device, token: str) -> None:
+    """Take a device's new push token (APNs hands out new ones after a restore or reinstall)."""
+    token_hmac = lookup_hmac("push-token", token)
+    if token_hmac == device.push_token_hmac:
+        return
+    with transaction.atomic():
+        # Another row of this mailbox with that token is the same phone before a reinstall.
+        Device.objects.filter(
+            mailbox_id=device.mailbox_id, app_id=device.app_id, push_token_hmac=token_hmac
+        ).exclude(state=DeviceState.BLOCKED).delete()
+        Device.objects.filter(id=device.id).update(
+            push_token_hmac=token_hmac,
+            push_token_sealed=_sealed_token(device.id, token),
+            push_token_at=timezone.now(),
+        )
+
+
+def raise_counter(device: Device, counter: int) -> bool:
+    """Take the counter of a check-in's JWE; False when it is not above every earlier one."""
+    return bool(Device.objects.filter(id=device.id, counter__lt=counter).update(counter=counter))
+
+
+def replace_content_key(device: Device, content_key: dict[str, str]) -> None:
+    """Take a device's new P-256 public key (a JWK) for what only it may read."""
+    Device.objects.filter(id=device.id).update(content_key=json.dumps(content_key))
+
+
+def retire_dead_token(device_id: uuid.UUID, dead_since: datetime | None) -> bool:
+    """Retire a device whose push token the push service calls dead.
+
+    A token that was handed to us after `dead_since` is alive again and stays.
+    """
+    rows = Device.objects.filter(id=device_id)
+    if dead_since is not None:
+        rows = rows.filter(push_token_at__lte=dead_since)
+    if not rows.exists():
+        return False
+    return move(device_id, DeviceState.RETIRED, "push_token_dead")
+
+
+def _sealed_token(device_id: uuid.UUID, token: str) -> bytes:
+    return wrap(token.encode(), table=_TABLE, row=str(device_id), purpose="push-token")
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,99 @@
+"""What the event log can do, whatever keeps it: the table today, Redis Streams later.
+
+The webhook appends, a worker claims, and acknowledges when the push was accepted. An entry is
+handed out at least once. Entries of one partition are handed out in their order, and to one worker
+at a time. Times are seconds since the epoch, spans are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+
+class LogUnavailable(Exception):
+    """The log can't be reached or can't take it; nothing was kept. The text names no content."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """What is appended: `kind` up to 20 characters, `partition` up to 64, any payload."""
+
+    kind: str
+    partition: str
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is claimed. `attempts` counts the claims of this entry, this one included."""
+
+    id: int
+    kind: str
+    partition: str
+    payload: bytes = field(repr=False)
+    appended_at: float
+    attempts: int
+
+
+class EventLog(Protocol):
+    """A durable log with leases. Every method raises LogUnavailable unless it says otherwise."""
+
+    def append(self, entry: NewEntry) -> bool:
+        """Keep an entry; it is durable when this returns. False: the partition is unwanted."""
+
+    def sign_of_life(self, partition: str) -> bool:
+        """Note that the partition is alive, written seconds later; never raises LogUnavailable.
+
+        False: the partition is unwanted.
+        """
+
+    def claim(
+        self,
+        kind: str,
+        worker: str,
+        limit: int,
+        lease_s: float,
+        skip_partitions: Collection[str] = (),
+    ) -> list[Entry]:
+        """Lease the oldest entries that are due to this worker, in order within each partition.
+
+        Partitions of which another worker holds an entry under a live lease, and what stands
+        behind a delayed entry of its partition, are left out. `worker` is unique to a process.
+        More than 1,000 partitions to skip may make it return less than it could.
+        """
+
+    def renew(self, ids: Collection[int], worker: str, lease_s: float) -> int:
+        """Lease entries anew that this worker still holds; returns how many it does."""
+
+    def acknowledge(self, ids: Collection[int]) -> None:
+        """Delete entries: what they asked for is done. Unknown ids are ignored."""
+
+    def delay(self, ids: Collection[int], worker: str, seconds: float) -> None:
+        """Hand entries back that this worker holds, due again after so many seconds."""
+
+    def bury(self, entry_id: int, reason: str) -> None:
+        """Delete an entry and remember kind, partition and reason (a short code), no payload."""
+
+    def set_unwanted(self, partition: str) -> None:
+        """Let the next append or sign of life of the partition answer False, on every server."""
+
+    def set_wanted(self, partition: str) -> None:
+        """Undo `set_unwanted`."""
+
+    def mark_seen(self, keys: Iterable[str], ttl_s: float) -> None:
+        """Remember keys (up to 128 characters, compared without case at worst) for a while."""
+
+    def seen(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys that are remembered."""
+
+    def purge(self) -> None:
+        """Delete expired marks, old dead letters, old unwanted marks and old signs of life."""
+
+    def depth(self, kind: str) -> int:
+        """How many entries of the kind there are, held and delayed ones included."""
+
+    def last_signs(self, partitions: Collection[str]) -> dict[str, datetime]:
+        """When partitions last gave a sign of life (to about ten seconds), where known."""

@@ -1,0 +1,109 @@
+"""What a mail server, or the way to it, may refuse. No text here holds an address or a URL.
+
+`code` is stable: the device API hands some of them to phones. `transient` says that the same
+request may succeed later; anything else needs somebody to change something.
+"""
+
+from __future__ import annotations
+
+
+class ExchangeError(Exception):
+    """The mail server did not do what was asked. `code` says why, `transient` what to expect."""
+
+    default_code = "exchange_error"
+    transient = False
+
+    def __init__(self, code: str = "") -> None:
+        self.code = code or self.default_code
+        super().__init__(self.code)
+
+
+class CredentialsRefused(ExchangeError):
+    """401, or an account whose password has expired. Never try these credentials again."""
+
+    default_code = "credentials_refused"
+
+
+class Forbidden(ExchangeError):
+    """403, or access denied: the credentials are good and may not do this."""
+
+    default_code = "exchange_forbidden"
+
+
+class ServerBusy(ExchangeError):
+    """429, 503 or throttled. `back_off_s`: seconds in which this server is to be left alone."""
+
+    default_code = "server_busy"
+    transient = True
+
+    def __init__(self, back_off_s: float) -> None:
+        self.back_off_s = back_off_s
+        super().__init__()
+
+
+class MailboxNotFound(ExchangeError):
+    """The user or the named address has no mailbox here."""
+
+    default_code = "mailbox_not_found"
+
+
+class ItemNotFound(ExchangeError):
+    """The item is gone: deleted, or moved out of reach."""
+
+    default_code = "item_not_found"
+
+
+class NotThisMailbox(ExchangeError):
+    """The credentials are not those of the claimed address' owner."""
+
+    default_code = "not_this_mailbox"
+
+
+class Unreachable(ExchangeError):
+    """No such host, no connection, no answer in time, or a gateway that says so (502, 504)."""
+
+    default_code = "unreachable"
+    transient = True
+
+
+class TlsRefused(ExchangeError):
+    """The server's certificate isn't trusted, or no TLS could be agreed. Nothing was sent."""
+
+    default_code = "tls_refused"
+
+
+class AddressForbidden(ExchangeError):
+    """The address guard refuses every address of the host. No connection was made."""
+
+    default_code = "address_forbidden"
+
+
+class NotEws(ExchangeError):
+    """What answered isn't Exchange Web Services, or its answer makes no sense."""
+
+    default_code = "not_ews"
+
+
+class SubscriptionUrlRefused(ExchangeError):
+    """ErrorInvalidPushSubscriptionUrl: Exchange doesn't take this webhook URL."""
+
+    default_code = "subscription_url_refused"
+
+
+class TooManySubscriptions(ExchangeError):
+    """ErrorExceededSubscriptionCount: the user's EWSMaxSubscriptions is used up for now."""
+
+    default_code = "too_many_subscriptions"
+    transient = True
+
+
+class EwsError(ExchangeError):
+    """Any other error of EWS. `response_code` is Exchange's own, "Unknown" if it makes no sense."""
+
+    default_code = "ews_error"
+
+    def __init__(self, response_code: str, *, transient: bool = False) -> None:
+        self.response_code = response_code
+        self.transient = transient
+        super().__init__()
+        self.args = (self.code, response_code)

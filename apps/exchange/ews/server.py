@@ -1,0 +1,235 @@
+"""Exchange as a `MailServer`: the operations, put on the wire and mapped to typed errors."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, TypeVar
+
+from apps.exchange import guard
+from apps.exchange.errors import (
+    AddressForbidden,
+    CredentialsRefused,
+    ExchangeError,
+    Forbidden,
+    NotEws,
+    ServerBusy,
+    TlsRefused,
+    Unreachable,
+)
+from apps.exchange.ews import find_item, get_folder, get_item, soap, subscribe
+from apps.exchange.interface import Credentials, Described, Endpoint, Item, Joined, Proof
+from apps.wire.client import (
+    AddressRefused,
+    Client,
+    ConnectFailed,
+    DeadlineExceeded,
+    Request,
+    Response,
+    Tls,
+    TlsFailed,
+    WireError,
+)
+
+T = TypeVar("T")
+_Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...]]
+
+MAX_RESPONSE_BYTES = 2 * 1024 * 1024
+
+
+class EwsServer:
+    """Exchange Web Services, for any number of servers and users, in one event loop.
+
+    Connections are shared between users: Basic authenticates each request, and it alone.
+
+    Args:
+        version: of ENS, for the user agent, which administrators put on lists.
+        max_host_connections: connections to one host at most, 0 for no limit.
+    """
+
+    def __init__(self, version: str, *, max_host_connections: int = 0) -> None:
+        self._agent = f"MailNotificationService/v2 (EWS/{version})"
+        self._max_host_connections = max_host_connections
+        # A connection made under a lenient guard must not serve an endpoint with a strict one.
+        self._clients: dict[_Policy, Client] = {}
+
+    async def prove(
+        self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
+    ) -> Proof:
+        """See `MailServer.prove`. One GetFolder names both Inboxes."""
+        body = get_folder.proof_request(address)
+        return get_folder.parse_proof(await self._call(endpoint, credentials, body, deadline_s))
+
+    async def join(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        callback_url: str,
+        status_frequency_minutes: int,
+        deadline_s: float,
+    ) -> Joined:
+        """See `MailServer.join`. Exchange may call the webhook before this returns.
+
+        Raises:
+            SubscriptionUrlRefused: Exchange doesn't take the URL.
+            TooManySubscriptions: the user's limit is reached.
+        """
+        body = subscribe.request(callback_url, status_frequency_minutes)
+        return subscribe.parse(await self._call(endpoint, credentials, body, deadline_s))
+
+    async def describe(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        item_ids: Sequence[str],
+        want_unread: bool,
+        deadline_s: float,
+    ) -> Described:
+        """See `MailServer.describe`. GetItem and GetFolder run side by side."""
+
+        async def unread() -> int | None:
+            if not want_unread:
+                return None
+            body = get_folder.UNREAD_REQUEST
+            raw = await self._call(endpoint, credentials, body, deadline_s)
+            return get_folder.parse_unread(raw)
+
+        items, count = await _side_by_side(
+            self._items(endpoint, credentials, item_ids, deadline_s), unread()
+        )
+        return Described(items, count)
+
+    async def newest_unread(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        since: datetime,
+        limit: int,
+        deadline_s: float,
+    ) -> list[Item]:
+        """See `MailServer.newest_unread`. FindItem, then GetItem for what it found."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline_s
+        body = find_item.request(since, limit)
+        found = find_item.parse(await self._call(endpoint, credentials, body, deadline_s))[:limit]
+        items = await self._items(endpoint, credentials, found, end - loop.time())
+        return [item for item in items.values() if not item.is_read]
+
+    async def close(self) -> None:
+        """Close all connections; calls under way fail as Unreachable."""
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.close()
+
+    async def _items(
+        self, endpoint: Endpoint, credentials: Credentials, ids: Sequence[str], deadline_s: float
+    ) -> dict[str, Item]:
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return {}
+        body = get_item.request(wanted)
+        return get_item.parse(await self._call(endpoint, credentials, body, deadline_s), wanted)
+
+    async def _call(
+        self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
+    ) -> bytes:
+        request = Request(
+            "POST",
+            endpoint.url,
+            (
+                ("Authorization", _authorization(credentials)),
+                ("Content-Type", "text/xml; charset=utf-8"),
+                ("Accept", "text/xml"),
+                ("User-Agent", self._agent),
+            ),
+            body,
+            deadline_s=deadline_s,
+            max_response_bytes=MAX_RESPONSE_BYTES,
+            tls=Tls(endpoint.ca_pem),
+        )
+        try:
+            response = await self._client(endpoint).perform(request)
+        except WireError as error:
+            raise _from_wire(error) from error
+        _check_status(response)
+        return response.body
+
+    def _client(self, endpoint: Endpoint) -> Client:
+        policy: _Policy = (endpoint.allow_private, endpoint.exceptions)
+        client = self._clients.get(policy)
+        if client is None:
+            check = partial(guard.check, allow_private=policy[0], exceptions=policy[1])
+            client = Client(check, max_host_connections=self._max_host_connections)
+            self._clients[policy] = client
+        return client
+
+
+def _authorization(credentials: Credentials) -> str:
+    """Basic, RFC 7617, in UTF-8."""
+    pair = f"{credentials.username}:{credentials.password}".encode(errors="replace")
+    return f"Basic {b64encode(pair).decode()}"
+
+
+def _from_wire(error: WireError) -> ExchangeError:
+    match error:
+        case AddressRefused():
+            return AddressForbidden()
+        case TlsFailed():
+            return TlsRefused()
+        case ConnectFailed() | DeadlineExceeded():
+            return Unreachable()
+    return NotEws()
+
+
+def _check_status(response: Response) -> None:
+    """Raise for every status that is not an answer in SOAP (200, or 500 with a fault).
+
+    Raises:
+        CredentialsRefused: 401; never tried again here, which could lock the account.
+        ExchangeError: everything else, by its kind.
+    """
+    status = response.status
+    if status == 200:
+        return
+    if status == 401:
+        raise CredentialsRefused
+    if status == 403:
+        raise Forbidden
+    if status in (429, 503):
+        raise ServerBusy(_retry_after_s(response.headers.get("retry-after", "")))
+    if status in (502, 504):
+        raise Unreachable
+    # A fault in a 500 is read by the operation; any other body there is found to be no SOAP.
+    if status != 500:
+        raise NotEws
+
+
+def _retry_after_s(value: str) -> float:
+    """Seconds from a Retry-After header (RFC 9110, 10.2.3), at most an hour."""
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return min(float(value), soap.MAX_BACK_OFF_S)
+    try:
+        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return soap.DEFAULT_BACK_OFF_S
+    return min(max(seconds, 0.0), soap.MAX_BACK_OFF_S)
+
+
+U = TypeVar("U")
+
+
+async def _side_by_side(
+    first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]
+) -> tuple[T, U]:
+    """Both results; when one fails, the other is cancelled at once."""
+    tasks = asyncio.ensure_future(first), asyncio.ensure_future(second)
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,149 @@
+"""What every mail server must be able to do: the only face of it that other rooms know.
+
+Exchange Web Services is the first to implement it (`apps.exchange.ews.server.EwsServer`),
+Microsoft Graph will be the next. Every call has a total deadline and raises `ExchangeError`s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal, Protocol
+
+ItemKind = Literal[
+    "message", "meeting_request", "meeting_response", "meeting_cancellation", "other"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a user proves himself with. Nothing of it shows in a repr."""
+
+    type: Literal["basic"]
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+
+    def to_bytes(self) -> bytes:
+        """As JSON in UTF-8, for sealing; halves of surrogate pairs become question marks."""
+        content = {"type": self.type, "username": self.username, "password": self.password}
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(
+            errors="replace"
+        )
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Credentials:
+        """The opposite of `to_bytes`.
+
+        Raises:
+            ValueError: not credentials of a known type; the text tells nothing of them.
+        """
+        try:
+            content = json.loads(raw)
+        except (ValueError, RecursionError):
+            raise ValueError("credentials malformed") from None
+        match content:
+            case {"type": "basic", "username": str(username), "password": str(password)} if (
+                len(content) == 3
+            ):
+                return cls("basic", username, password)
+        raise ValueError("credentials malformed")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a mail server is, and what the administrator permits on the way there.
+
+    `ca_pem`: private CAs in addition to the system's. `exceptions`: networks which the address
+    guard lets pass (the lab only).
+    """
+
+    url: str
+    ca_pem: str = field(default="", repr=False)
+    allow_private: bool = False
+    exceptions: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """`inbox_id`: the id of the caller's own Inbox, which is the claimed address' Inbox too."""
+
+    inbox_id: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A push subscription that the mail server has accepted."""
+
+    subscription_id: str
+    watermark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What an announcement needs to know of an item. `received_at` is aware (UTC) or None."""
+
+    item_id: str
+    kind: ItemKind
+    sender_name: str = field(repr=False)
+    sender_address: str = field(repr=False)
+    subject: str = field(repr=False)
+    received_at: datetime | None
+    is_read: bool
+    parent_folder_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Items by the id they were asked for, those that are gone left out.
+
+    `unread_count` is the Inbox's, None unless it was wanted.
+    """
+
+    items: dict[str, Item]
+    unread_count: int | None
+
+
+class MailServer(Protocol):
+    """A kind of mail server. Deadlines are total, in seconds; ids are case-sensitive."""
+
+    async def prove(
+        self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
+    ) -> Proof:
+        """Prove that the credentials' owner owns the mailbox of `address`.
+
+        Raises:
+            NotThisMailbox: somebody else's, also where these credentials have rights in it.
+        """
+
+    async def join(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        callback_url: str,
+        status_frequency_minutes: int,
+        deadline_s: float,
+    ) -> Joined:
+        """Subscribe to the events of the caller's Inbox, to be pushed to `callback_url`."""
+
+    async def describe(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        item_ids: Sequence[str],
+        want_unread: bool,
+        deadline_s: float,
+    ) -> Described:
+        """Look up new items and, if wanted, how many unread ones the Inbox holds."""
+
+    async def newest_unread(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        since: datetime,
+        limit: int,
+        deadline_s: float,
+    ) -> list[Item]:
+        """The unread items that came to the Inbox at `since` (aware) or later, newest first."""

@@ -1,0 +1,24 @@
+"""What an OG may set about its key pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from apps.tenants.inherited import og_settings
+
+
+@og_settings("keypairs")
+@dataclass(frozen=True, slots=True)
+class KeyPairSettings:
+    """Size and life of an OG's key pairs; a group below may only make them stronger or shorter.
+
+    A change holds for the pairs made from then on: the current one and the next live out.
+    `bits` is the size of the RSA modulus, `hours_current` how long a pair is handed out to
+    devices, `hours_accepted_after` how long after that a JWE to it is still opened.
+    """
+
+    bits: int = field(default=2048, metadata={"choices": (4096, 3072, 2048), "narrows": True})
+    hours_current: int = field(default=6, metadata={"minimum": 1, "maximum": 168, "narrows": True})
+    hours_accepted_after: int = field(
+        default=2, metadata={"minimum": 1, "maximum": 48, "narrows": True}
+    )

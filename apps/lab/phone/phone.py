@@ -1,0 +1,191 @@
+"""The phone itself: subscribes, waits for the outcome, checks in, and takes what is pushed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import requests
+
+from apps.lab.phone.client import Account, CheckIn, Device, EnsClient, Refused
+from apps.lab.phone.pushes import Apns, Push
+from apps.lab.phone.screen import Screen
+
+log = logging.getLogger(__name__)
+
+LONG_POLL_S = 20.0
+RETRY_S = 2.0
+# How long a phone asks every few seconds what has become of its subscription.
+POLL_FOR_S = 120.0
+
+
+class Phone:
+    """One mail app on one phone.
+
+    `on_push` is called for every push, in the order of arrival, in a thread of the phone's own.
+    `checkin_seconds` overrides what ENS asks for. Methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        ens: EnsClient,
+        apns: Apns,
+        *,
+        app_id: str,
+        name: str = "phone",
+        checkin_seconds: float | None = None,
+        on_push: Callable[[Push], None] | None = None,
+    ) -> None:
+        self.account = account
+        self.name = name
+        self.screen = Screen()
+        self.pushes: list[Push] = []
+        self.state = "new"
+        self.code: str | None = None
+        self.device: Device | None = None
+        self.token = apns.register(app_id)
+        self._ens, self._apns, self._app_id = ens, apns, app_id
+        self._checkin_seconds = checkin_seconds
+        self._on_push = on_push
+        self._counter = 0
+        self._subscribed_at = 0.0
+        self._news = threading.Condition()
+        self._due = threading.Event()
+        self._off = threading.Event()
+
+    # --- what a phone says to ENS ---
+
+    def subscribe(self) -> float:
+        """Subscribe; returns in how many seconds to check in. Raises as EnsClient does."""
+        wishes: dict[str, Any] = {
+            "email": self.account.email,
+            "credentials": self.account.credentials(),
+            "platform": "ios",
+            "app_id": self._app_id,
+            "push_token": self.token,
+            "device_ref": {"model": self.name, "os_version": "26.1", "app_version": "1.0"},
+            "time_zone": "Europe/Berlin",
+        }
+        if self.account.ews_url is not None:
+            wishes["ews_url"] = self.account.ews_url
+        self.device, poll_seconds = self._ens.subscribe(wishes)
+        self.state, self.code, self._counter = "joining", None, 0
+        self._subscribed_at = time.monotonic()
+        return poll_seconds
+
+    def check_in(self, *, credentials: bool = False) -> CheckIn:
+        """Check in, on request with the credentials; raises as EnsClient does."""
+        news: dict[str, Any] | None = None
+        if credentials:
+            self._counter += 1
+            news = {
+                "counter": self._counter,
+                "email": self.account.email,
+                "credentials": self.account.credentials(),
+            }
+        answer = self._ens.check_in(self._known(), news)
+        self.state, self.code = answer.state, answer.code
+        return answer
+
+    def unsubscribe(self) -> None:
+        """Leave ENS, as an app does that is being wiped; raises as EnsClient does."""
+        self._ens.unsubscribe(self._known())
+        self.state = "unsubscribed"
+
+    def join(self, seconds: float = 30.0) -> str:
+        """Subscribe and wait for the outcome: the state, `active` or a refusal (see `code`).
+
+        Raises as EnsClient does; TimeoutError when the outcome isn't known within `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        wait = self.subscribe()
+        while self.state == "joining":
+            if time.monotonic() + wait > deadline:
+                raise TimeoutError(f"{self.name} is still joining after {seconds:g} seconds")
+            time.sleep(wait)
+            answer = self.check_in()
+            wait = self._follow(answer) if answer.state == "joining" else 0.0
+        return self.state
+
+    def _follow(self, answer: CheckIn) -> float:
+        """Do what ENS asks for; returns when to check in next, in seconds."""
+        if answer.do == "send_credentials":
+            answer = self.check_in(credentials=True)
+        # A password that was refused stays refused until the user has entered another one.
+        elif answer.do == "subscribe" and answer.code != "credentials_refused":
+            return self.subscribe()
+        if answer.state == "joining" and time.monotonic() - self._subscribed_at < POLL_FOR_S:
+            return answer.poll_seconds
+        return self._checkin_seconds or answer.checkin_seconds
+
+    def _known(self) -> Device:
+        if self.device is None:
+            raise RuntimeError(f"{self.name} has not subscribed")
+        return self.device
+
+    # --- its life in the background ---
+
+    def switch_on(self) -> None:
+        """Take pushes and check in when it is time, until `switch_off`."""
+        for work in (self._take_pushes, self._keep_in_touch):
+            threading.Thread(target=work, name=f"{self.name}: {work.__name__}", daemon=True).start()
+
+    def switch_off(self) -> None:
+        """Stop at once; ENS is told nothing, as when a battery is empty."""
+        self._off.set()
+        self._due.set()
+
+    def wait_for(self, happened: Callable[[], bool], seconds: float) -> bool:
+        """Wait until `happened`, asked again after every push; False when it did not in time."""
+        with self._news:
+            return self._news.wait_for(happened, seconds)
+
+    def _take_pushes(self) -> None:
+        while not self._off.is_set():
+            try:
+                arrived = self._apns.pushes(self.token, len(self.pushes), LONG_POLL_S)
+            except requests.RequestException as error:
+                log.warning("%s has no connection for pushes (%s)", self.name, type(error).__name__)
+                self._off.wait(RETRY_S)
+                continue
+            for push in arrived:
+                self._take(push)
+
+    def _take(self, push: Push) -> None:
+        with self._news:
+            self.pushes.append(push)
+            self.screen.take(push)
+            self._news.notify_all()
+        if push.kind == "wakeup":
+            self._due.set()
+        if self._on_push is not None:
+            self._on_push(push)
+
+    def _keep_in_touch(self) -> None:
+        wait = 0.0 if self.device is None else self._checkin_seconds or RETRY_S
+        while not self._off.is_set():
+            self._due.wait(wait)
+            self._due.clear()
+            if self._off.is_set():
+                return
+            wait = self._touch()
+
+    def _touch(self) -> float:
+        """Subscribe or check in once; returns when to do it again, in seconds."""
+        try:
+            if self.device is None:
+                return self.subscribe()
+            return self._follow(self.check_in())
+        except Refused as refused:
+            if refused.status == 401 and refused.code == "unknown_device":
+                self.device = None
+                return 0.0
+            log.warning("%s was refused: %s", self.name, refused)
+            return refused.retry_after_s or RETRY_S
+        except requests.RequestException as error:
+            log.warning("%s does not reach ENS (%s)", self.name, type(error).__name__)
+            return RETRY_S

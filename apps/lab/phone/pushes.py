@@ -1,0 +1,88 @@
+"""How pushes reach the pretend phone: through the pretend APNs' control port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+
+TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A push that arrived. `number` rises per phone, `at` is the Unix time APNs took it."""
+
+    number: int
+    at: float
+    collapse_id: str
+    payload: dict[str, Any] = field(repr=False)
+
+    @property
+    def kind(self) -> str:
+        """`announcement`, `badge`, `wakeup`, or empty when ENS did not say."""
+        return str(self._ens.get("kind", ""))
+
+    @property
+    def item(self) -> str:
+        """What ENS calls the announced item on this device; the same when it comes again."""
+        return str(self._ens.get("item", ""))
+
+    @property
+    def title(self) -> str:
+        """The first line of the notification: the sender, as a rule."""
+        return str(self._alert.get("title", ""))
+
+    @property
+    def body(self) -> str:
+        """The second line of the notification: the subject, as a rule."""
+        return str(self._alert.get("body", ""))
+
+    @property
+    def badge(self) -> int | None:
+        """The number to show on the app's icon from now on."""
+        badge = self.payload["aps"].get("badge")
+        return badge if isinstance(badge, int) else None
+
+    @property
+    def _alert(self) -> dict[str, Any]:
+        alert = self.payload["aps"].get("alert", {})
+        return alert if isinstance(alert, dict) else {"title": alert}
+
+    @property
+    def _ens(self) -> dict[str, Any]:
+        ens = self.payload.get("ens", {})
+        return ens if isinstance(ens, dict) else {}
+
+
+class Apns:
+    """The phone's end of the pretend APNs at `control_url`."""
+
+    def __init__(self, control_url: str) -> None:
+        self._base = control_url.rstrip("/")
+        self._http = requests.Session()
+        self._http.trust_env = False
+
+    def register(self, app_id: str) -> str:
+        """Register the app for pushes; returns the push token, 64 hex digits."""
+        answer = self._http.post(f"{self._base}/tokens", json={"topic": app_id}, timeout=TIMEOUT_S)
+        answer.raise_for_status()
+        return str(answer.json()["token"])
+
+    def unregister(self, token: str) -> None:
+        """The app is removed from the phone: who pushes to the token learns that it is dead."""
+        self._http.delete(f"{self._base}/tokens/{token}", timeout=TIMEOUT_S).raise_for_status()
+
+    def pushes(self, token: str, after: int, wait_s: float = 0.0) -> list[Push]:
+        """The pushes above number `after`; waits up to `wait_s` seconds for one."""
+        answer = self._http.get(
+            f"{self._base}/tokens/{token}/pushes",
+            params={"after": str(after), "wait_s": str(wait_s)},
+            timeout=wait_s + TIMEOUT_S,
+        )
+        answer.raise_for_status()
+        return [
+            Push(push["number"], push["at"], push["collapse_id"] or "", push["payload"])
+            for push in answer.json()["pushes"]
+        ]

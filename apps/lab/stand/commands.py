@@ -1,0 +1,63 @@
+"""Runs several management commands in one process: most of a command's time is Django's start.
+
+Reads a JSON list of command lines from standard input, runs them in order with the settings that
+`ENS_ENV_FILE` names, and prints a JSON list of what each wrote.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class CommandFailed(Exception):
+    """A management command failed; the message is what it said."""
+
+
+def run(lines: Sequence[Sequence[str]], environment: Mapping[str, str], root: Path) -> list[str]:
+    """Run management commands in a process of their own; returns what each printed.
+
+    Raises:
+        CommandFailed: one of them did; those after it were not run.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "apps.lab.stand.commands"],
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=root,
+        env=dict(environment),
+        check=False,
+    )
+    if done.returncode != 0:
+        raise CommandFailed(done.stderr.strip())
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return [text.strip() for text in found]
+
+
+def main() -> None:
+    import django
+    from django.core.management import CommandError, call_command
+
+    lines = json.load(sys.stdin)
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ens_project.settings")
+    django.setup()
+    printed = []
+    for name, *arguments in lines:
+        out = io.StringIO()
+        try:
+            call_command(name, *arguments, stdout=out)
+        except CommandError as error:
+            raise SystemExit(f"{name}: {error}") from None
+        printed.append(out.getvalue())
+    print(json.dumps(printed))
+
+
+if __name__ == "__main__":
+    main()

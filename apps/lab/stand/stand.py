@@ -1,0 +1,190 @@
+"""ENS and the lab together: the whole road, each part a real process.
+
+    with Stand(directory) as stand:
+        phone = stand.phone(stand.users[0])
+        phone.join()
+
+Usable from tests; `stand.kill("worker")` is a `kill -9` after which the worker is started again.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import requests
+
+from apps.lab.phone import Account, Apns, EnsClient, Phone, Push, Refused
+from apps.lab.stand.facts import APP_ID, DemoUser, Facts
+from apps.lab.stand.lab import Lab, StartFailed, answers
+from apps.lab.stand.ports import HOST, free_port
+from apps.lab.stand.side import Side
+
+PATH = "/MailNotificationService/api/ens"
+OG = "Lab"
+DEPLOYMENT = "lab"
+# What costs CPU time in life: ENS's own processes, not the lab's.
+OWN = ("web", "worker", "relay", "beat")
+KEYS_S = 60.0
+
+
+class Stand(Lab):
+    """ENS, its relay and the lab's servers in `home`, an empty or missing directory.
+
+    `settings` are further lines of ENS's `ens.env`, by names without `ENS_`; `record` as in Lab.
+    `facts` is complete once the stand has started.
+    """
+
+    def __init__(
+        self, home: Path, *, settings: Mapping[str, str] | None = None, record: bool = False
+    ) -> None:
+        super().__init__(home, record=record)
+        web_port, relay_port = free_port(), free_port()
+        self.ens_url = f"http://{HOST}:{web_port}"
+        self.link_address = f"{self.ens_url}{PATH}"
+        self.relay_url = f"http://{HOST}:{relay_port}"
+        self._web_port, self._relay_port = web_port, relay_port
+        self._settings = dict(settings or {})
+        self.facts = Facts(
+            ews_url=self.ews_url,
+            exchange_control=self.exchange_control,
+            apns_url=self.apns_url,
+            apns_control=self.apns_control,
+            exchange_ca_file=str(self.exchange_ca),
+            link_address=self.link_address,
+            users=self.users,
+        )
+
+    def start(self) -> None:
+        """Set up and start everything and wait until phones can subscribe; raises StartFailed."""
+        super().start()
+        ens, relay = self._ens_side(), self._relay_side()
+        token = self._set_up_ens(ens)
+        self._set_up_relay(relay, ens.directory / "cns.pem")
+        self.facts = replace(self.facts, api_token=token)
+        self.supervisor.start(relay.web("relay", self._relay_port))
+        self.supervisor.start(ens.web("web", self._web_port))
+        queues = "drain,join,housekeeping"
+        self.supervisor.start(
+            ens.celery(
+                "worker", "worker", "-P", "threads", "-c", "4", "-Q", queues, "-l", "WARNING"
+            )
+        )
+        # No pid file: beat would refuse to start beside the one that a kill left behind.
+        self.supervisor.start(ens.celery("beat", "beat", "--pidfile=", "-l", "WARNING"))
+        _call(ens, "keypairs.rotate")
+        self.wait_for("web", answers(f"{self.link_address}/alive"))
+        self.wait_for("relay", answers(f"{self.relay_url}/nws/notify/apns", status=405))
+        self.wait_for("worker", self._has_keys, KEYS_S)
+
+    def stop(self) -> None:
+        """Stop everything: what makes work first, the lab last."""
+        self.supervisor.end([["live", "beat"], ["worker"], ["web", "relay"]])
+
+    def kill(self, name: str) -> None:
+        """`kill -9` a program (`web`, `worker`, `relay`, `beat`, …) and all its processes.
+
+        It is started again at once, as a service manager would do.
+        """
+        self.supervisor.kill(name)
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU seconds ENS's own programs have used so far, by name."""
+        return {name: used for name, used in self.supervisor.cpu_seconds().items() if name in OWN}
+
+    def account(self, user: DemoUser) -> Account:
+        """What this user would type into a mail app."""
+        return Account(user.address, user.username, user.password, self.ews_url)
+
+    def phone(
+        self,
+        account: Account,
+        name: str = "phone",
+        *,
+        on_push: Callable[[Push], None] | None = None,
+        checkin_seconds: float | None = None,
+    ) -> Phone:
+        """A new phone with this account; it has not subscribed yet."""
+        return Phone(
+            account,
+            EnsClient(self.link_address, self.facts.api_token),
+            Apns(self.apns_control),
+            app_id=APP_ID,
+            name=name,
+            on_push=on_push,
+            checkin_seconds=checkin_seconds,
+        )
+
+    def _ens_side(self) -> Side:
+        directory = self.home / "ens"
+        values = {
+            "LINK_ADDRESS": self.link_address,
+            "ROLES": "device-api,notify",
+            "CNS_URL": self.relay_url,
+            "CNS_KEY_FILE": (directory / "cns.pem").as_posix(),
+            "GUARD_EXCEPTIONS": "127.0.0.0/8",
+        }
+        return Side(directory, self.logs, values | self._settings)
+
+    def _relay_side(self) -> Side:
+        values = {
+            "LINK_ADDRESS": self.link_address,
+            "ROLES": "relay",
+            "RELAY_AUDIENCE": self.relay_url,
+            "RELAY_APNS_URL": self.apns_url,
+            "RELAY_APNS_CA_FILE": self.apns_ca.as_posix(),
+            "GUARD_EXCEPTIONS": "127.0.0.0/8",
+        }
+        return Side(self.home / "relay", self.logs, values)
+
+    def _set_up_ens(self, side: Side) -> str:
+        """Everything an operator does once; returns the API token."""
+        hosts = [word for host in self.exchange_hosts for word in ("--host", host)]
+        printed = side.manage(
+            ["ens_master_key"],
+            ["migrate", "--verbosity", "0"],
+            ["cns_certificate", "--name", DEPLOYMENT],
+            ["ens_og", "create", OG],
+            [
+                *("ens_mail_system", "add", "--og", OG, "--name", "Lab Exchange", *hosts),
+                *("--default-ews-url", self.ews_url, "--ca-file", str(self.exchange_ca)),
+            ],
+            ["ens_token", "create", "--og", OG, "--label", "lab"],
+        )
+        return printed[-1]
+
+    def _set_up_relay(self, side: Side, certificate: Path) -> None:
+        key = self.provider_key
+        side.manage(
+            ["ens_master_key"],
+            ["migrate", "--verbosity", "0"],
+            ["relay_deployment", "add", "--name", DEPLOYMENT, "--certificate", str(certificate)],
+            [
+                *("relay_push_app", "add", "--app", APP_ID, "--key-file", str(key.p8_file)),
+                *("--key-id", key.key_id, "--team-id", key.team_id, "--share", DEPLOYMENT),
+            ],
+        )
+
+    def _has_keys(self) -> bool:
+        with suppress(Refused, requests.RequestException):
+            EnsClient(self.link_address, self.facts.api_token).public_key()
+            return True
+        return False
+
+
+def _call(side: Side, task: str) -> None:
+    """Ask the workers for a task now that beat would ask for in a minute."""
+    program = side.celery("call", "call", task)
+    done = subprocess.run(
+        list(program.command),
+        cwd=program.directory,
+        env=dict(program.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise StartFailed(f"celery call {task}: {done.stderr.strip()[-500:]}")

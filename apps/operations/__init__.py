@@ -1,0 +1,1 @@
+"""What an operator runs: the settings page today; installation, diagnosis and backup to come."""

@@ -1,0 +1,110 @@
+"""What a caller asks for, validated: one bad notification doesn't spoil the others.
+
+Only what leaves no notification to answer (no JSON, no ids) refuses the whole call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from apps.relay.problems import Refused
+from apps.relay.providers import Notification, Outcome
+
+PROTOCOL_VERSION = 1
+MAX_NOTIFICATIONS = 500
+MAX_PAYLOAD_BYTES = 4096
+# The latest second that fits where Apple reads it; also keeps absurd numbers out of headers.
+_LATEST = 2**32 - 1
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+APP = re.compile(r"(?=.{3,155}\Z)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_TOKEN = re.compile(r"(?:[0-9a-fA-F]{2}){32,100}")
+_COLLAPSE_ID = re.compile(r"[\x21-\x7e]{0,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One notification by its id: either valid, or refused with an outcome."""
+
+    id: str
+    asked: Notification | Outcome
+
+
+def parse_batch(body: bytes) -> list[Item]:
+    """Read a call's body.
+
+    Raises:
+        Refused: body_malformed, version_unsupported, too_many_notifications,
+            notification_id_malformed, notification_id_repeated.
+    """
+    try:
+        content = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise Refused("body_malformed", "not JSON") from None
+    if not isinstance(content, dict):
+        raise Refused("body_malformed", "not an object")
+    version = content.get("version")
+    if type(version) is not int or version != PROTOCOL_VERSION:
+        raise Refused("version_unsupported", f"this relay speaks version {PROTOCOL_VERSION}")
+    asked = content.get("notifications")
+    if not isinstance(asked, list) or not asked:
+        raise Refused("body_malformed", "notifications: a list with something in it is needed")
+    if len(asked) > MAX_NOTIFICATIONS:
+        raise Refused("too_many_notifications", f"{MAX_NOTIFICATIONS} at most")
+    items = [_item(each) for each in asked]
+    if len({item.id for item in items}) < len(items):
+        raise Refused("notification_id_repeated")
+    return items
+
+
+def _refuse_constant(_name: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _item(asked: Any) -> Item:
+    found = asked.get("id") if isinstance(asked, dict) else None
+    if not isinstance(found, str) or not _ID.fullmatch(found):
+        raise Refused("notification_id_malformed", "a UUID in lower case is needed")
+    for name, good in _CHECKS.items():
+        if name not in asked or not good(asked[name]):
+            return Item(found, Outcome("failed", f"{name}_malformed"))
+    if asked["push_type"] == "background" and asked["priority"] != 5:
+        return Item(found, Outcome("failed", "priority_malformed"))
+    payload = _payload_bytes(asked["payload"])
+    if payload is None:
+        return Item(found, Outcome("failed", "payload_malformed"))
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        return Item(found, Outcome("failed", "PayloadTooLarge"))
+    fields = {name: asked[name] for name in _CHECKS if name != "payload"}
+    return Item(found, Notification(id=found, payload=payload, **fields))
+
+
+def _text(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _whole(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _payload_bytes(payload: dict[str, Any]) -> bytes | None:
+    """The payload as APNs gets it; None for text that is no Unicode, as half a surrogate pair."""
+    try:
+        return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return None
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "app": _text(APP),
+    "token": _text(_TOKEN),
+    "push_type": lambda value: value in ("alert", "background"),
+    "priority": lambda value: type(value) is int and value in (5, 10),
+    "expiration": _whole(0, _LATEST),
+    "collapse_id": _text(_COLLAPSE_ID),
+    "payload": lambda value: isinstance(value, dict) and isinstance(value.get("aps"), dict),
+}

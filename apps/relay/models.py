@@ -1,0 +1,69 @@
+"""What the relay keeps: who may call, for which apps it holds keys, and which calls it has seen.
+
+It keeps no notification, no device token and nothing about users.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Deployment(models.Model):
+    """An ENS deployment that may call, known by its secure channel certificate."""
+
+    name = models.CharField(max_length=100, unique=True)
+    # base64url of the SHA-256 of the certificate in DER: `x5t#S256` of RFC 7515, section 4.1.8.
+    thumbprint = models.CharField(max_length=43, unique=True)
+    certificate = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "relay_deployment"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PushApp(models.Model):
+    """An app at a push service: the key to push with, and the deployments that may use it."""
+
+    class Platform(models.TextChoices):
+        """The push services; each has a folder of its own in `providers/`."""
+
+        APNS = "apns"
+
+    platform = models.CharField(max_length=10, choices=Platform.choices)
+    app = models.CharField(max_length=155)
+    key_id = models.CharField(max_length=10)
+    team_id = models.CharField(max_length=10)
+    sealed_key = models.BinaryField()
+    sandbox = models.BooleanField(default=False)
+    # When a push service first accepted a push with this key and environment: until then "bad
+    # device token" may as well mean that production and sandbox are mixed up.
+    proven_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    deployments = models.ManyToManyField(Deployment, related_name="push_apps")
+
+    class Meta:
+        db_table = "relay_push_app"
+        constraints = [
+            models.UniqueConstraint(fields=["platform", "app"], name="relay_push_app_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.platform}:{self.app}"
+
+
+class Nonce(models.Model):
+    """A call that has been made; kept while its signature could be presented again."""
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE)
+    nonce = models.CharField(max_length=64)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        db_table = "relay_nonce"
+        constraints = [
+            models.UniqueConstraint(fields=["deployment", "nonce"], name="relay_nonce_once")
+        ]

@@ -1,0 +1,73 @@
+"""What an answer of APNs means: accepted, dead token, try again, or ours to fix.
+
+https://developer.apple.com/documentation/usernotifications/handling-notification-responses-from-apns
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from apps.relay.providers import Outcome
+from apps.wire.client import Response
+from apps.wire.errors import WireError
+
+# Apple: "Don't retry" these; all of them are about the device token.
+_DEAD_TOKEN = frozenset(
+    [
+        "BadDeviceToken",
+        "DeviceTokenNotForTopic",
+        "ExpiredToken",
+        "MissingDeviceToken",
+        "Unregistered",
+    ]
+)
+_RETRY_AFTER_S = {
+    "TooManyProviderTokenUpdates": 60.0,
+    "TooManyRequests": 10.0,
+}
+_DEFAULT_RETRY_AFTER_S = 2.0
+_LONGEST_RETRY_AFTER_S = 3600.0
+_REASON = re.compile(r"[A-Za-z]{1,64}")
+
+
+def classify(response: Response) -> Outcome:
+    """The outcome of a notification that APNs has answered."""
+    if response.status == 200:
+        return Outcome("accepted")
+    content = _content(response.body)
+    reason = content.get("reason")
+    if not isinstance(reason, str) or not _REASON.fullmatch(reason):
+        reason = f"http_{response.status}"
+    if response.status == 410 or (response.status == 400 and reason in _DEAD_TOKEN):
+        return Outcome("dead", reason, dead_since_ms=_timestamp(content))
+    if 400 <= response.status < 500 and response.status != 429:
+        return Outcome("failed", reason)
+    # 429, 5xx, and whatever else stands between us and Apple.
+    return Outcome("retry", reason, retry_after_s=_retry_after(response, reason))
+
+
+def classify_error(error: WireError) -> Outcome:
+    """The outcome of a notification that got no answer: it may have arrived or not."""
+    return Outcome("retry", error.code, retry_after_s=_DEFAULT_RETRY_AFTER_S)
+
+
+def _content(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _timestamp(content: dict[str, Any]) -> int | None:
+    found = content.get("timestamp")
+    return found if isinstance(found, int) and 0 < found < 2**53 else None
+
+
+def _retry_after(response: Response, reason: str) -> float:
+    given = response.headers.get("retry-after", "")
+    if re.fullmatch(r"[0-9]{1,9}", given):
+        return min(float(given), _LONGEST_RETRY_AFTER_S)
+    return _RETRY_AFTER_S.get(reason, _DEFAULT_RETRY_AFTER_S)

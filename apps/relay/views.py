@@ -1,0 +1,46 @@
+"""`POST /nws/notify/apns`: take a signed batch, push it, answer for each notification."""
+
+from __future__ import annotations
+
+import time
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from apps.relay.batch import PROTOCOL_VERSION, parse_batch
+from apps.relay.delivery import deliver
+from apps.relay.problems import Refused, problem
+from apps.relay.signature import Call, verify
+
+# 500 notifications of 4 KB, with room for their other members and escapes.
+MAX_BODY_BYTES = 4 * 1024 * 1024
+
+
+@csrf_exempt
+def notify_apns(request: HttpRequest) -> HttpResponse:
+    """Answers 200 with `{"version", "results"}` once APNs has answered each, else a problem."""
+    try:
+        body = _body(request)
+        call = Call(request.method or "", request.path, body)
+        audience = settings.ENS.relay_audience or ""
+        header = request.headers.get("ENS-Signature")
+        deployment = verify(header, call, audience, time.time())
+        items = parse_batch(body)
+    except Refused as refused:
+        return problem(refused)
+    outcomes = deliver(deployment, items)
+    results = [o.as_json(item.id) for item, o in zip(items, outcomes, strict=True)]
+    return JsonResponse({"version": PROTOCOL_VERSION, "results": results})
+
+
+def _body(request: HttpRequest) -> bytes:
+    """The body, read only once its announced length is known to be bearable."""
+    if request.method != "POST":
+        raise Refused("method_not_allowed")
+    if request.content_type != "application/json":
+        raise Refused("content_type_refused", "application/json is needed")
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+        raise Refused("body_too_large", f"{MAX_BODY_BYTES} bytes at most")
+    return request.body

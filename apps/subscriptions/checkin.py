@@ -1,0 +1,62 @@
+"""What a device is told when it checks in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from django.utils import timezone
+
+from apps.devices.models import Device, DeviceState
+from apps.subscriptions import current
+from apps.subscriptions.models import Subscription, SubscriptionState
+from apps.subscriptions.settings import SubscriptionSettings
+from apps.tenants.inherited import settings_for
+
+Do = Literal["nothing", "send_credentials", "subscribe"]
+
+# A new proof is asked for this long before the old one runs out, so that content never pauses.
+_AHEAD = timedelta(hours=4)
+POLL_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A check-in's answer: the state with its reason, what to do, and when to come back."""
+
+    state: str
+    code: str
+    do: Do
+    checkin_seconds: int
+    poll_seconds: int
+
+
+def instruct(device: Device) -> Instruction:
+    """Record a sign of life of the device and say what it has to do next."""
+    Device.objects.filter(id=device.id).update(last_checkin_at=timezone.now())
+    chosen = settings_for(device.og, SubscriptionSettings)
+    return Instruction(
+        state=device.state,
+        code=device.reason,
+        do=_task(device, timedelta(hours=chosen.proof_hours)),
+        checkin_seconds=chosen.checkin_seconds,
+        poll_seconds=POLL_SECONDS,
+    )
+
+
+def _task(device: Device, proof_lasts: timedelta) -> Do:
+    if device.state == DeviceState.BLOCKED:
+        return "nothing"
+    if device.state in (DeviceState.REFUSED, DeviceState.RETIRED):
+        return "subscribe"
+    if Subscription.objects.filter(owner=device, state=SubscriptionState.PENDING).exists():
+        return "nothing"
+    if device.state == DeviceState.JOINING or device.proved_at is None:
+        return "send_credentials"
+    ahead = min(_AHEAD, proof_lasts / 4)
+    if device.proved_at < timezone.now() - proof_lasts + ahead:
+        return "send_credentials"
+    if current.serving(device.mailbox) is None:
+        return "send_credentials"
+    return "nothing"

@@ -1,0 +1,121 @@
+"""How subscriptions end. Exchange learns it when it next calls: the answer is `Unsubscribe`."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from apps.devices.models import Device, DeviceState, Mailbox
+from apps.eventlog.factory import get_log
+from apps.keypairs import sealing
+from apps.subscriptions.models import RefusedCredential, Subscription, SubscriptionState
+from apps.subscriptions.webhook_url import name_of
+
+log = logging.getLogger(__name__)
+
+# How long a mailbox whose owner left is still served with that owner's credentials.
+HAND_OVER = timedelta(days=1)
+# No entry of an ended subscription is worked on after this; then its key is destroyed.
+DRAINED_AFTER = timedelta(hours=2)
+# Past this a join that nobody finished is given up; the device is asked for credentials again.
+JOIN_LOST_AFTER = timedelta(minutes=15)
+REFUSAL_REMEMBERED = timedelta(hours=24)
+ENDED_KEPT = timedelta(days=30)
+
+
+def end(subscription_id: uuid.UUID, reason: str, *, shred_now: bool) -> None:
+    """End a subscription. What it already reported is still drained unless its key goes now."""
+    with transaction.atomic():
+        Subscription.objects.filter(id=subscription_id).exclude(
+            state=SubscriptionState.ENDED
+        ).update(state=SubscriptionState.ENDED, reason=reason, state_at=timezone.now())
+        Mailbox.objects.filter(current_subscription=subscription_id).update(
+            current_subscription=None
+        )
+        if shred_now:
+            sealing.shred([subscription_id])
+    get_log().set_unwanted(name_of(subscription_id))
+
+
+def suspect(subscription_id: uuid.UUID, reason: str) -> bool:
+    """Note that an active subscription can't do its work any more; repaired by a check-in."""
+    return bool(
+        Subscription.objects.filter(id=subscription_id, state=SubscriptionState.ACTIVE).update(
+            state=SubscriptionState.SUSPECT, reason=reason, state_at=timezone.now()
+        )
+    )
+
+
+def lose(subscription_id: uuid.UUID, reason: str) -> bool:
+    """Note that Exchange has forgotten a subscription; repaired by a check-in."""
+    live = [SubscriptionState.ACTIVE, SubscriptionState.SUSPECT, SubscriptionState.PENDING]
+    return bool(
+        Subscription.objects.filter(id=subscription_id, state__in=live).update(
+            state=SubscriptionState.LOST, reason=reason, state_at=timezone.now()
+        )
+    )
+
+
+def leave(device: Device) -> None:
+    """A device goes for good: its row, its secret and whatever join it had under way.
+
+    The mailbox's subscription, where this device owns it, serves the others for up to a day.
+    """
+    others = (
+        Device.objects.filter(mailbox_id=device.mailbox_id)
+        .filter(state__in=[DeviceState.ACTIVE, DeviceState.ASLEEP, DeviceState.JOINING])
+        .exclude(id=device.id)
+        .exists()
+    )
+    owned = list(Subscription.objects.filter(owner=device).exclude(state=SubscriptionState.ENDED))
+    current = device.mailbox.current_subscription
+    for subscription in owned:
+        if subscription.id == current and others:
+            Subscription.objects.filter(id=subscription.id).update(
+                hand_over_by=timezone.now() + HAND_OVER
+            )
+        else:
+            end(subscription.id, "unsubscribed", shred_now=True)
+    if current and not others:
+        end(current, "unsubscribed", shred_now=True)
+    device.delete()
+
+
+def housekeeping() -> None:
+    """End what is overdue and destroy what nobody needs any more; repeatable at any time."""
+    now = timezone.now()
+    _end_left_behind(now)
+    overdue = Subscription.objects.filter(
+        Q(hand_over_by__lt=now)
+        | Q(state=SubscriptionState.PENDING, created_at__lt=now - JOIN_LOST_AFTER)
+    ).exclude(state=SubscriptionState.ENDED)
+    for subscription in overdue[:500]:
+        reason = (
+            "join_lost" if subscription.state == SubscriptionState.PENDING else "not_taken_over"
+        )
+        end(subscription.id, reason, shred_now=True)
+    ended = Subscription.objects.filter(state=SubscriptionState.ENDED)
+    drained = ended.filter(
+        state_at__lt=now - DRAINED_AFTER, state_at__gt=now - DRAINED_AFTER - timedelta(days=1)
+    )
+    sealing.shred(list(drained.values_list("id", flat=True)[:500]))
+    ended.filter(state_at__lt=now - ENDED_KEPT).delete()
+    RefusedCredential.objects.filter(refused_at__lt=now - REFUSAL_REMEMBERED).delete()
+    get_log().purge()
+
+
+def _end_left_behind(now: datetime) -> None:
+    """End what is live but not current: a worker died between making another one so and this."""
+    live = [SubscriptionState.ACTIVE, SubscriptionState.SUSPECT, SubscriptionState.LOST]
+    left_behind = (
+        Subscription.objects.filter(state__in=live, state_at__lt=now - timedelta(minutes=5))
+        .filter(mailbox__joining_subscription=None)
+        .exclude(mailbox__current_subscription=F("id"))
+    )
+    for subscription_id in left_behind.values_list("id", flat=True)[:500]:
+        end(subscription_id, "superseded", shred_now=False)

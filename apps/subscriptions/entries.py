@@ -1,0 +1,79 @@
+"""What the event log carries for us: joins, and what a mailbox's worker has to look at."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from apps.exchange.ews.notification import Event
+
+JOIN = "join"
+MAIL = "mail"
+
+
+@dataclass(frozen=True, slots=True)
+class JoinWork:
+    """A device wants in: its sealed credentials, for the subscription row that waits for them."""
+
+    device_id: uuid.UUID
+    creds: str = field(repr=False)
+
+    def to_bytes(self) -> bytes:
+        return json.dumps({"device": str(self.device_id), "creds": self.creds}).encode()
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> JoinWork:
+        raw = json.loads(payload)
+        return cls(device_id=uuid.UUID(raw["device"]), creds=raw["creds"])
+
+
+@dataclass(frozen=True, slots=True)
+class MailWork:
+    """Something happened in an Inbox: a notification's events, or a gap to catch up with."""
+
+    creds: str = field(repr=False)
+    events: tuple[Event, ...] = ()
+    # Exchange's SubscriptionId, as an HMAC: the first notification may name it before Subscribe's
+    # answer does.
+    foreign_hmac: str = ""
+    error_code: str = ""
+    catch_up_since: datetime | None = None
+
+    def to_bytes(self) -> bytes:
+        raw: dict[str, Any] = {"c": self.creds}
+        if self.events:
+            raw["e"] = [_slim(event) for event in self.events]
+        if self.foreign_hmac:
+            raw["f"] = self.foreign_hmac
+        if self.error_code:
+            raw["x"] = self.error_code
+        if self.catch_up_since:
+            raw["s"] = self.catch_up_since.isoformat()
+        return json.dumps(raw, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> MailWork:
+        raw = json.loads(payload)
+        return cls(
+            creds=raw["c"],
+            events=tuple(_event(one) for one in raw.get("e", ())),
+            foreign_hmac=raw.get("f", ""),
+            error_code=raw.get("x", ""),
+            catch_up_since=datetime.fromisoformat(raw["s"]) if "s" in raw else None,
+        )
+
+
+def _slim(event: Event) -> dict[str, Any]:
+    raw = {name: value for name, value in asdict(event).items() if value not in (None, "")}
+    if event.timestamp is not None:
+        raw["timestamp"] = event.timestamp.isoformat()
+    return raw
+
+
+def _event(raw: dict[str, Any]) -> Event:
+    if "timestamp" in raw:
+        raw = raw | {"timestamp": datetime.fromisoformat(raw["timestamp"])}
+    return Event(**raw)

@@ -1,0 +1,279 @@
+"""A device joins: begun by the web process, finished by a worker.
+
+The web process commits a pending subscription and seals the credentials; the worker proves the
+mailbox, subscribes at Exchange unless the mailbox is served already, and makes the new
+subscription the current one. Every step can be repeated after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from apps.devices import registry
+from apps.devices.models import Device, DeviceState, Mailbox
+from apps.eventlog.interface import Entry, EventLog, NewEntry
+from apps.exchange import errors
+from apps.exchange.interface import Credentials, Endpoint, Joined, MailServer, Proof
+from apps.keypairs import sealing
+from apps.subscriptions import current, ending, refusals, webhook_url
+from apps.subscriptions.database import in_database
+from apps.subscriptions.entries import JOIN, MAIL, JoinWork, MailWork
+from apps.subscriptions.models import Subscription, SubscriptionState
+from apps.subscriptions.settings import SubscriptionSettings
+from apps.tenants.inherited import settings_for
+from apps.vault.lookup import lookup_hmac
+
+log = logging.getLogger(__name__)
+
+# One try of proof and Subscribe together, in seconds; below the claim and the lease.
+DEADLINE_S: Final = 25.0
+# How long a join is tried again while Exchange is busy or away, before the device hears of it.
+PATIENCE = timedelta(minutes=10)
+_WAIT_FOR_OTHERS_S: Final = 0.5
+
+# Faults that an administrator mends without the phone: tried again like the passing ones.
+_MENDED_ELSEWHERE = (errors.TlsRefused, errors.SubscriptionUrlRefused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What a worker needs to know to finish one join."""
+
+    subscription: Subscription
+    device: Device
+    mailbox: Mailbox
+    endpoint: Endpoint
+    address: str = field(repr=False)
+    credentials: Credentials = field(repr=False)
+    status_frequency_minutes: int
+    creds: str = field(repr=False)
+    callback_url: str = field(repr=False)
+
+
+def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
+    """Commit a pending subscription with its sealed credentials; call inside a transaction.
+
+    Returns the log entry that the caller appends once that transaction has committed.
+    """
+    _give_up_earlier(device)
+    subscription = Subscription.objects.create(
+        id=uuid.uuid4(), mailbox=device.mailbox, owner=device, ews_url=device.ews_url
+    )
+    plaintext = json.dumps({"email": address, "credentials": json.loads(credentials.to_bytes())})
+    creds = sealing.seal(
+        subscription.id,
+        plaintext.encode(),
+        room=webhook_url.room_for_credentials(subscription.id),
+    )
+    work = JoinWork(device_id=device.id, creds=creds)
+    return NewEntry(
+        kind=JOIN, partition=webhook_url.name_of(subscription.id), payload=work.to_bytes()
+    )
+
+
+def open_many(sealed: Mapping[uuid.UUID, str]) -> dict[uuid.UUID, Credentials]:
+    """Unseal the credentials of many subscriptions; those that don't open are left out."""
+    return {
+        subscription_id: _parse(plaintext)[1]
+        for subscription_id, plaintext in sealing.unseal_many(sealed).items()
+    }
+
+
+def _parse(plaintext: bytes) -> tuple[str, Credentials]:
+    """What `begin` sealed: the SMTP address and the credentials."""
+    raw = json.loads(plaintext)
+    return raw["email"], Credentials.from_bytes(json.dumps(raw["credentials"]).encode())
+
+
+def endpoint_of(mailbox: Mailbox, ews_url: str) -> Endpoint:
+    """How to reach a mailbox's Exchange, with the mail system's CA bundle and address rules."""
+    system = mailbox.mail_system
+    return Endpoint(
+        url=ews_url,
+        ca_pem=system.ca_pem,
+        allow_private=system.allow_private,
+        exceptions=tuple(settings.ENS.guard_exceptions),
+    )
+
+
+class Joiner:
+    """Finishes joins. One per worker process; `finish` handles one log entry."""
+
+    def __init__(self, event_log: EventLog, server: MailServer, wake_drain: Callable[[], None]):
+        self._log = event_log
+        self._server = server
+        self._wake_drain = wake_drain
+
+    async def finish(self, entry: Entry) -> float | None:
+        """Work on one join entry.
+
+        Returns None when the entry is done with, else the seconds after which to try again.
+        """
+        case = await in_database(_load, entry)
+        if case is None:
+            return None
+        try:
+            return await self._try(case)
+        except errors.ExchangeError as error:
+            return await in_database(_failed, case, error)
+
+    async def _try(self, case: _Case) -> float | None:
+        proof = await self._server.prove(
+            case.endpoint, case.credentials, case.address, DEADLINE_S / 2
+        )
+        if not await in_database(_proved, case, proof):
+            return None
+        turn = await in_database(_turn, case)
+        if turn is not None:
+            return turn or None
+        joined = None
+        if not case.subscription.foreign_hmac:
+            joined = await self._server.join(
+                case.endpoint,
+                case.credentials,
+                case.callback_url,
+                case.status_frequency_minutes,
+                DEADLINE_S / 2,
+            )
+        await in_database(self._complete, case, joined)
+        return None
+
+    def _complete(self, case: _Case, joined: Joined | None) -> None:
+        """Make the subscription current, then look for mail that came in the gap before it."""
+        changes: dict[str, object] = {"state": SubscriptionState.ACTIVE, "reason": ""}
+        if joined:
+            changes["foreign_hmac"] = lookup_hmac("ews-subscription", joined.subscription_id)
+        mine, now = case.subscription.id, timezone.now()
+        live = [SubscriptionState.PENDING, SubscriptionState.ACTIVE]
+        with transaction.atomic():
+            alive = Subscription.objects.filter(id=mine, state__in=live).update(
+                state_at=now, unsealed_at=now, **changes
+            )
+            old = Mailbox.objects.get(id=case.mailbox.pk).current_subscription
+            won = bool(alive) and current.swap(case.mailbox.pk, old, mine)
+            current.release(case.mailbox.pk, mine)
+        if not won:
+            ending.end(mine, "superseded", shred_now=False)
+            return
+        since = case.subscription.created_at
+        if old is not None and old != mine:
+            since = self._last_sign(old) or since
+            ending.end(old, "superseded", shred_now=False)
+        gap = MailWork(creds=case.creds, catch_up_since=since)
+        self._log.append(
+            NewEntry(kind=MAIL, partition=webhook_url.name_of(mine), payload=gap.to_bytes())
+        )
+        self._wake_drain()
+
+    def _last_sign(self, subscription_id: uuid.UUID) -> datetime | None:
+        name = webhook_url.name_of(subscription_id)
+        return self._log.last_signs([name]).get(name)
+
+
+def _load(entry: Entry) -> _Case | None:
+    """Everything about a join, or None when it is over: done, given up, or its device is gone."""
+    work = JoinWork.from_bytes(entry.payload)
+    subscription = (
+        Subscription.objects.select_related("mailbox__mail_system", "owner__og")
+        .filter(id=webhook_url.id_of(entry.partition))
+        .first()
+    )
+    if subscription is None or subscription.owner is None:
+        return None
+    mailbox, device = subscription.mailbox, subscription.owner
+    promoted = subscription.state == SubscriptionState.ACTIVE
+    if subscription.state != SubscriptionState.PENDING and not promoted:
+        return None
+    try:
+        address, credentials = _parse(sealing.unseal(subscription.id, work.creds))
+    except sealing.UnsealFailed:
+        log.warning("credentials of a join did not open: subscription %s", subscription.id)
+        ending.end(subscription.id, "credentials_not_opened", shred_now=True)
+        return None
+    if refusals.known(mailbox, credentials):
+        _refuse(subscription, device, "credentials_refused")
+        return None
+    chosen = settings_for(device.og, SubscriptionSettings)
+    return _Case(
+        subscription=subscription,
+        device=device,
+        mailbox=mailbox,
+        endpoint=endpoint_of(mailbox, subscription.ews_url),
+        address=address,
+        credentials=credentials,
+        status_frequency_minutes=chosen.status_frequency_minutes,
+        creds=work.creds,
+        callback_url=webhook_url.form(subscription.id, work.creds),
+    )
+
+
+def _proved(case: _Case, proof: Proof) -> bool:
+    """Record a proof; False when the device went away or was blocked meanwhile."""
+    if not registry.proved(case.device.id):
+        ending.end(case.subscription.id, "device_gone", shred_now=True)
+        return False
+    inbox = lookup_hmac("inbox", proof.inbox_id)
+    if case.mailbox.inbox_hmac != inbox:
+        Mailbox.objects.filter(id=case.mailbox.pk).update(inbox_hmac=inbox)
+    return True
+
+
+def _turn(case: _Case) -> float | None:
+    """Whose turn it is: None is ours; 0 nobody's, for the mailbox is served; else wait so long."""
+    mailbox = Mailbox.objects.get(id=case.mailbox.pk)
+    served = current.serving(mailbox)
+    if served is not None and served.id != case.subscription.id:
+        ending.end(case.subscription.id, "not_needed", shred_now=True)
+        current.release(mailbox.pk, case.subscription.id)
+        return 0.0
+    if not current.claim(mailbox.pk, case.subscription.id):
+        return _WAIT_FOR_OTHERS_S
+    # Served between our look and our claim? Then the claim was free because the other one is done.
+    served = current.serving(Mailbox.objects.get(id=mailbox.pk))
+    if served is not None and served.id != case.subscription.id:
+        current.release(mailbox.pk, case.subscription.id)
+        ending.end(case.subscription.id, "not_needed", shred_now=True)
+        return 0.0
+    return None
+
+
+def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
+    """Decide about a join that Exchange did not let through."""
+    current.release(case.mailbox.pk, case.subscription.id)
+    if isinstance(error, errors.CredentialsRefused):
+        refusals.remember(case.mailbox, case.credentials)
+    elif error.transient or isinstance(error, _MENDED_ELSEWHERE):
+        waited = timezone.now() - case.subscription.created_at
+        if waited < PATIENCE:
+            back_off = error.back_off_s if isinstance(error, errors.ServerBusy) else 0.0
+            return max(back_off, min(60.0, 2.0 + waited.total_seconds() / 4))
+        if case.device.state != DeviceState.JOINING:
+            # The device was fine before; this was only its daily proof.
+            ending.end(case.subscription.id, error.code, shred_now=True)
+            return None
+    _refuse(case.subscription, case.device, error.code)
+    return None
+
+
+def _refuse(subscription: Subscription, device: Device, code: str) -> None:
+    """The join is over and the device hears why at its next check-in."""
+    registry.move(device.id, DeviceState.REFUSED, code)
+    ending.end(subscription.id, code, shred_now=True)
+    log.info("device %s refused: %s", device.id, code)
+
+
+def _give_up_earlier(device: Device) -> None:
+    """A new join of a device replaces the one it had under way."""
+    earlier = Subscription.objects.filter(owner=device, state=SubscriptionState.PENDING)
+    for subscription_id in earlier.values_list("id", flat=True):
+        ending.end(subscription_id, "joined_anew", shred_now=True)

@@ -1,0 +1,63 @@
+"""One EWS push subscription each row; what Exchange keeps for us is not here but in its URL."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.utils import timezone
+
+from apps.devices.models import Device, Mailbox
+
+
+class SubscriptionState(models.TextChoices):
+    """The states of DESIGN.md, section 2; each comes with a reason."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    SUSPECT = "suspect"
+    LOST = "lost"
+    ENDED = "ended"
+
+
+class Subscription(models.Model):
+    """A push subscription on a mailbox's Inbox, from the join that asked for it to its end."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    mailbox = models.ForeignKey(Mailbox, on_delete=models.CASCADE)
+    # The device whose credentials the webhook URL carries; null once that device is gone.
+    owner = models.ForeignKey(Device, null=True, on_delete=models.SET_NULL)
+    state = models.CharField(
+        max_length=8, choices=SubscriptionState.choices, default=SubscriptionState.PENDING
+    )
+    reason = models.CharField(max_length=40, blank=True, default="")
+    state_at = models.DateTimeField(default=timezone.now)
+    ews_url = models.CharField(max_length=500)
+    # HMAC of Exchange's SubscriptionId; empty until Exchange named it.
+    foreign_hmac = models.CharField(max_length=64, blank=True, default="")
+    # Credentials that opened once are good; only others may be given up when they don't open.
+    unsealed_at = models.DateTimeField(null=True, blank=True)
+    # When the mailbox is to be without this subscription although nothing is wrong with it:
+    # its owner left and another device has until then to take over.
+    hand_over_by = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "subscriptions_subscription"
+        indexes = [models.Index(fields=["state", "state_at"], name="subscription_by_state")]
+
+
+class RefusedCredential(models.Model):
+    """Credentials that Exchange answered with 401: never tried again, lest the account locks."""
+
+    mailbox = models.ForeignKey(Mailbox, on_delete=models.CASCADE)
+    credential_hmac = models.CharField(max_length=64)
+    refused_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "subscriptions_refused_credential"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["mailbox", "credential_hmac"], name="refused_credential_once"
+            )
+        ]

@@ -1,0 +1,28 @@
+"""What an organization group may set about subscriptions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from apps.tenants.inherited import og_settings
+
+
+@og_settings("subscriptions")
+@dataclass(frozen=True, slots=True)
+class SubscriptionSettings:
+    """Times of the subscription's life; inherited down the tree unless overridden.
+
+    `status_frequency_minutes`: how often Exchange shows that it still knows us, when nothing else
+    happens. `checkin_seconds`: how often a device checks in. `proof_hours`: for how long a
+    device's own proof of the mailbox entitles it to content.
+    """
+
+    status_frequency_minutes: int = field(
+        default=30,
+        metadata={"minimum": 1, "maximum": 1440},
+    )
+    checkin_seconds: int = field(default=3600, metadata={"minimum": 60, "maximum": 86400})
+    proof_hours: int = field(
+        default=24,
+        metadata={"minimum": 1, "maximum": 168},
+    )

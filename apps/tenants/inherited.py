@@ -1,0 +1,150 @@
+"""Settings of organization groups: each app declares its own as a frozen dataclass of defaults.
+
+A field's metadata may hold `minimum` and `maximum` (inclusive), `choices` (in order from the
+narrowest to the widest) and `narrows`: True for a security setting, which a group may only lower
+below what it inherits. A root group may set any allowed value.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from django.db import transaction
+from pydantic import TypeAdapter, ValidationError
+
+from apps.tenants.models import OgSetting, OrganizationGroup
+
+_log = logging.getLogger(__name__)
+_METADATA = {"minimum", "maximum", "choices", "narrows"}
+
+T = TypeVar("T")
+
+
+class SettingRefused(ValueError):
+    """A value doesn't fit its setting; the message names the setting and the fault, no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    name: str
+    key: str
+    type: TypeAdapter[Any]
+    minimum: Any
+    maximum: Any
+    choices: tuple[Any, ...]
+    narrows: bool
+
+    def check(self, value: Any) -> Any:
+        """The value as it is stored, or SettingRefused."""
+        try:
+            typed = self.type.validate_python(value, strict=True)
+        except ValidationError:
+            raise SettingRefused(f"{self.key}: not of the right type") from None
+        if self.choices and typed not in self.choices:
+            raise SettingRefused(f"{self.key}: not one of the choices")
+        if typed is not None and self.minimum is not None and not typed >= self.minimum:
+            raise SettingRefused(f"{self.key}: less than {self.minimum}")
+        if typed is not None and self.maximum is not None and not typed <= self.maximum:
+            raise SettingRefused(f"{self.key}: more than {self.maximum}")
+        return self.type.dump_python(typed, mode="json")
+
+    def rank(self, value: Any) -> Any:
+        return self.choices.index(value) if self.choices else value
+
+    def combine(self, inherited: Any, own: Any, is_root: bool) -> Any:
+        if not self.narrows or is_root:
+            return own
+        return min(inherited, own, key=self.rank)
+
+
+_sections: dict[type, dict[str, _Setting]] = {}
+_names: dict[str, type] = {}
+
+
+def og_settings(section: str) -> Callable[[type[T]], type[T]]:
+    """Register a frozen dataclass, all of whose fields have defaults, as settings of groups.
+
+    Raises:
+        TypeError: the dataclass, its metadata or one of its defaults isn't fit for it.
+    """
+
+    def register(cls: type[T]) -> type[T]:
+        if not is_dataclass(cls) or section in _names or not section.isidentifier():
+            raise TypeError(f"{cls.__name__}: not a dataclass, or the name is taken or malformed")
+        hints = get_type_hints(cls)
+        found: dict[str, _Setting] = {}
+        for item in fields(cls):
+            if unknown := set(item.metadata) - _METADATA:
+                raise TypeError(f"{section}.{item.name}: unknown metadata {sorted(unknown)}")
+            found[item.name] = _Setting(
+                item.name,
+                f"{section}.{item.name}",
+                TypeAdapter(hints[item.name]),
+                item.metadata.get("minimum"),
+                item.metadata.get("maximum"),
+                tuple(item.metadata.get("choices", ())),
+                item.metadata.get("narrows", False),
+            )
+        defaults = cls()
+        for name, setting in found.items():
+            setting.check(getattr(defaults, name))
+        _names[section] = cls
+        _sections[cls] = found
+        return cls
+
+    return register
+
+
+def settings_for(og: OrganizationGroup, section: type[T]) -> T:
+    """The settings in force for a group: its own, else those of the nearest ancestor. One query.
+
+    A stored value that no longer fits (after an upgrade) is logged and inherited instead.
+    """
+    return section(**_in_force(og.line_paths(), section))
+
+
+def _in_force(paths: list[str], section: type) -> dict[str, Any]:
+    by_key = {setting.key: setting for setting in _sections[section].values()}
+    values = {name: getattr(section(), name) for name in _sections[section]}
+    overrides = (
+        OgSetting.objects.filter(og__path__in=paths, key__in=list(by_key))
+        .order_by("og__depth")
+        .values_list("og__depth", "key", "value")
+    )
+    for depth, key, stored in overrides:
+        setting = by_key[key]
+        try:
+            own = setting.type.validate_python(stored)
+            setting.check(own)
+        except (ValidationError, SettingRefused):
+            _log.warning("stored setting %s no longer fits and is ignored", key)
+            continue
+        values[setting.name] = setting.combine(values[setting.name], own, is_root=depth == 1)
+    return values
+
+
+def override(og: OrganizationGroup, section: type, **values: Any) -> None:
+    """Set settings of a group, for itself and its descendants; all of them or none.
+
+    Raises:
+        SettingRefused: an unknown setting, a wrong type, a value outside its bounds, or one wider
+            than a security setting that the group inherits.
+    """
+    known = _sections[section]
+    if unknown := set(values) - set(known):
+        raise SettingRefused(f"no such setting: {', '.join(sorted(unknown))}")
+    stored = {name: known[name].check(value) for name, value in values.items()}
+    above = og.line_paths()[:-1]
+    inherited = _in_force(above, section) if above else {}
+    for name in stored:
+        wider = known[name].narrows and inherited
+        if wider and known[name].rank(values[name]) > known[name].rank(inherited[name]):
+            raise SettingRefused(f"{known[name].key}: wider than what the group inherits")
+    with transaction.atomic():
+        for name, value in stored.items():
+            OgSetting.objects.update_or_create(
+                og=og, key=known[name].key, defaults={"value": value}
+            )

@@ -1,0 +1,76 @@
+"""The tenant tree and what hangs on its nodes: mail systems, API tokens, overridden settings."""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from treebeard.mp_tree import MP_Node
+
+
+class OrganizationGroup(MP_Node):
+    """A node of the tenant tree. Settings and mail systems are inherited by its descendants."""
+
+    guid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    name = models.CharField(max_length=200)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def line_paths(self) -> list[str]:
+        """Materialized paths from the root down to this group, so one query reaches them all."""
+        return [self.path[:end] for end in range(self.steplen, len(self.path) + 1, self.steplen)]
+
+
+class MailSystem(models.Model):
+    """One Exchange organization as an organization group sees it.
+
+    `hosts` are the only hosts that ENS may call for it, as `normal_host` writes them: lower-case
+    A-labels or IP literals, with `:port` where it isn't 443. No host listed means none allowed.
+    """
+
+    og = models.ForeignKey(OrganizationGroup, models.PROTECT, related_name="mail_systems")
+    name = models.CharField(max_length=200)
+    hosts = models.JSONField(default=list)
+    default_ews_url = models.CharField(max_length=1000, blank=True, default="")
+    ca_pem = models.TextField(blank=True, default="")
+    allow_private = models.BooleanField(default=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["og", "name"], name="tenants_mailsystem_og_name")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ApiToken(models.Model):
+    """The SHA-256 (hex) of an API token that names its organization group."""
+
+    og = models.ForeignKey(OrganizationGroup, models.PROTECT, related_name="api_tokens")
+    token_hash = models.CharField(max_length=64, unique=True)
+    label = models.CharField(max_length=200)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class OgSetting(models.Model):
+    """One setting that an organization group overrides; key is `<section>.<field>`."""
+
+    og = models.ForeignKey(OrganizationGroup, models.CASCADE, related_name="overrides")
+    key = models.CharField(max_length=120)
+    value = models.JSONField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["og", "key"], name="tenants_ogsetting_og_key")
+        ]
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,0 +1,181 @@
+"""checkin and unsubscribe."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from apps.devices import registry
+from apps.devices.models import Device, DeviceState
+from apps.eventlog.factory import get_log
+from apps.keypairs.models import SealedCredential
+from apps.subscriptions import current, webhook_url
+from apps.subscriptions.models import Subscription
+from tests.api.conftest import Api
+
+
+class Phone:
+    """A device that has subscribed."""
+
+    def __init__(self, api: Api, **changes: Any) -> None:
+        self.api = api
+        answer = api.subscribe(**changes).json()
+        self.id, self.secret = answer["device_id"], answer["device_secret"]
+        self.counter = 0
+
+    def checkin(self, **claims: Any) -> Any:
+        body: dict[str, Any] = {"device_id": self.id}
+        if claims:
+            self.counter += 1
+            full = {
+                "iat": int(time.time()),
+                "jti": str(uuid.uuid4()),
+                "device_id": self.id,
+                "counter": self.counter,
+            }
+            body["jwe"] = self.api.encrypt(full | claims)
+        return self.api.post("checkin", body, bearer=self.secret)
+
+    def join(self) -> Subscription:
+        """What the worker does once Exchange has agreed."""
+        subscription = Subscription.objects.get(owner_id=self.id, state="pending")
+        registry.proved(uuid.UUID(self.id))
+        Subscription.objects.filter(id=subscription.id).update(state="active", foreign_hmac="f")
+        mailbox = subscription.mailbox
+        assert current.swap(mailbox.pk, mailbox.current_subscription, subscription.id)
+        return subscription
+
+
+CREDENTIALS = {
+    "email": "anna@example.com",
+    "credentials": {"type": "basic", "username": "anna", "password": "new"},
+}
+
+
+@pytest.fixture
+def phone(api: Api) -> Phone:
+    return Phone(api)
+
+
+def test_a_joining_device_waits(phone: Phone) -> None:
+    answer = phone.checkin()
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "state": "joining",
+        "code": None,
+        "do": "nothing",
+        "checkin_seconds": 3600,
+        "poll_seconds": 1,
+    }
+
+
+def test_a_join_that_got_lost_is_asked_for_again(phone: Phone) -> None:
+    Subscription.objects.all().delete()
+    assert phone.checkin().json()["do"] == "send_credentials"
+
+
+def test_an_active_device_has_nothing_to_do(phone: Phone) -> None:
+    phone.join()
+    assert phone.checkin().json() | {"state": "active", "do": "nothing"} == phone.checkin().json()
+
+
+def test_a_refused_device_hears_why(phone: Phone) -> None:
+    registry.move(uuid.UUID(phone.id), DeviceState.REFUSED, "credentials_refused")
+    told = phone.checkin().json()
+    assert (told["state"], told["code"], told["do"]) == (
+        "refused",
+        "credentials_refused",
+        "subscribe",
+    )
+
+
+def test_the_proof_is_asked_for_before_it_runs_out(phone: Phone) -> None:
+    phone.join()
+    Device.objects.update(proved_at=timezone.now() - timedelta(hours=19))
+    assert phone.checkin().json()["do"] == "nothing"
+    Device.objects.update(proved_at=timezone.now() - timedelta(hours=21))
+    assert phone.checkin().json()["do"] == "send_credentials"
+
+
+@pytest.mark.parametrize("state", ["suspect", "lost", "ended"])
+def test_credentials_are_asked_for_when_the_subscription_is_not_alive(
+    phone: Phone, state: str
+) -> None:
+    phone.join()
+    Subscription.objects.update(state=state)
+    assert phone.checkin().json()["do"] == "send_credentials"
+
+
+def test_credentials_begin_a_new_join(phone: Phone) -> None:
+    phone.join()
+    assert phone.checkin(**CREDENTIALS).status_code == 200
+    assert Subscription.objects.filter(owner_id=phone.id, state="pending").count() == 1
+    assert get_log().depth("join") == 2
+
+
+def test_credentials_for_another_address_are_refused(phone: Phone) -> None:
+    answer = phone.checkin(**(CREDENTIALS | {"email": "ben@example.com"}))
+    assert (answer.status_code, answer.json()["code"]) == (400, "not_this_mailbox")
+
+
+def test_a_jwe_of_another_device_is_refused(api: Api, phone: Phone) -> None:
+    other = Phone(api, push_token="cd" * 32)
+    answer = phone.checkin(device_id=other.id, **CREDENTIALS)
+    assert answer.json()["code"] == "jwe_other_device"
+
+
+def test_the_counter_must_rise(phone: Phone) -> None:
+    assert phone.checkin(push_token="aa" * 32, counter=5).status_code == 200
+    for counter in (5, 4):
+        again = phone.checkin(push_token="bb" * 32, counter=counter)
+        assert again.json()["code"] == "counter_not_rising"
+    assert registry.push_token(Device.objects.get()) == "aa" * 32
+
+
+def test_a_wrong_secret_and_an_unknown_device_look_the_same(api: Api, phone: Phone) -> None:
+    wrong = api.post("checkin", {"device_id": phone.id}, bearer="ensd_wrong")
+    unknown = api.post("checkin", {"device_id": str(uuid.uuid4())}, bearer=phone.secret)
+    assert wrong.status_code == unknown.status_code == 401
+    assert wrong.content == unknown.content
+    assert wrong.json()["code"] == "unknown_device"
+
+
+def test_the_last_device_takes_the_subscription_with_it(phone: Phone) -> None:
+    subscription = phone.join()
+    answer = phone.api.post("unsubscribe", {"device_id": phone.id}, bearer=phone.secret)
+    assert answer.status_code == 204
+    assert not Device.objects.exists()
+    subscription.refresh_from_db()
+    assert (subscription.state, subscription.reason) == ("ended", "unsubscribed")
+    assert not SealedCredential.objects.exists()
+    name = webhook_url.name_of(subscription.id)
+    assert get_log().sign_of_life(name) is False
+    again = phone.api.post("unsubscribe", {"device_id": phone.id}, bearer=phone.secret)
+    assert again.status_code == 204
+
+
+def test_a_mailbox_whose_owner_left_is_served_until_another_takes_over(
+    api: Api, phone: Phone
+) -> None:
+    subscription = phone.join()
+    other = Phone(api, push_token="cd" * 32)
+    registry.proved(uuid.UUID(other.id))
+    Subscription.objects.filter(owner_id=other.id).delete()
+    assert other.checkin().json()["do"] == "nothing"
+    api.post("unsubscribe", {"device_id": phone.id}, bearer=phone.secret)
+    subscription.refresh_from_db()
+    assert subscription.state == "active"
+    assert subscription.hand_over_by is not None
+    assert SealedCredential.objects.filter(subscription_id=subscription.id).exists()
+    assert other.checkin().json()["do"] == "send_credentials"
+
+
+def test_unsubscribing_with_a_wrong_secret_changes_nothing(api: Api, phone: Phone) -> None:
+    answer = api.post("unsubscribe", {"device_id": phone.id}, bearer="ensd_wrong")
+    assert answer.status_code == 204
+    assert Device.objects.filter(id=phone.id).exists()

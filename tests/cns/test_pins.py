@@ -1,0 +1,70 @@
+"""The relay's host is known by its key: a certificate that is merely valid is not enough."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from apps.cns.client import CnsClient
+from apps.cns.errors import CnsUnavailable
+from apps.lab.ca import LabCa
+from tests.cns.test_client import CHANNEL, push
+
+
+@dataclass
+class TlsRelay:
+    url: str
+    ca_pem: str
+    pin: str
+
+
+@pytest.fixture
+async def relay(tmp_path: Path) -> AsyncIterator[TlsRelay]:
+    async def accept(request: web.Request) -> web.Response:
+        asked = json.loads(await request.read())["notifications"]
+        results = [{"id": each["id"], "status": "accepted"} for each in asked]
+        return web.json_response({"version": 1, "results": results})
+
+    ca = LabCa(tmp_path)
+    files = ca.issue("relay")
+    public = x509.load_pem_x509_certificate(files.certificate.read_bytes()).public_key()
+    spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    app = web.Application()
+    app.router.add_post("/nws/notify/apns", accept)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=files.server_context())
+    await site.start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+    yield TlsRelay(url, ca.pem, b64encode(sha256(spki).digest()).decode())
+    await runner.cleanup()
+
+
+OTHER_PIN = b64encode(sha256(b"another key").digest()).decode()
+
+
+async def test_the_current_or_the_next_pin_must_match(relay: TlsRelay) -> None:
+    for pins in ([], [relay.pin], [OTHER_PIN, relay.pin]):
+        client = CnsClient(relay.url, CHANNEL, pins, relay.ca_pem)
+        (result,) = await client.send("apns", [push()])
+        assert result.status == "accepted"
+        await client.close()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_another_host_is_not_spoken_to(relay: TlsRelay, trusted: bool) -> None:
+    pins, ca_pem = ([OTHER_PIN], relay.ca_pem) if trusted else ([relay.pin], "")
+    client = CnsClient(relay.url, CHANNEL, pins, ca_pem)
+    with pytest.raises(CnsUnavailable) as failed:
+        await client.send("apns", [push()])
+    assert failed.value.code == ("tls_pin_mismatch" if trusted else "tls_untrusted")
+    await client.close()

@@ -1,0 +1,95 @@
+"""A missing or malformed setting stops the start with one clear line, without its value."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ens_project import env
+
+GOOD = {
+    "ENS_SECRET_KEY": "0123456789012345678901234567890123456789",
+    "ENS_LINK_ADDRESS": "https://ens.example/MailNotificationService/api/ens",
+    "ENS_MASTER_KEY_FILE": "keys/master.key",
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    for name in [name for name in os.environ if name.startswith("ENS_")]:
+        monkeypatch.delenv(name)
+    file = tmp_path / "ens.env"
+    monkeypatch.setenv("ENS_ENV_FILE", str(file))
+
+    def made(**changes: str | None) -> Path:
+        lines = {name: value for name, value in (GOOD | changes).items() if value is not None}
+        file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), "utf-8")
+        return file
+
+    return made
+
+
+def test_the_file_is_read_and_paths_stand_on_the_installation(write) -> None:  # type: ignore[no-untyped-def]
+    write(ENS_TRUSTED_PROXIES="10.0.0.0/8, 192.168.0.0/16", ENS_ROLES="relay")
+    found = env.load()
+    assert found.master_key_file == env.BASE_DIR / "keys/master.key"
+    assert [str(network) for network in found.trusted_proxies] == ["10.0.0.0/8", "192.168.0.0/16"]
+    assert found.roles == ["relay"]
+
+
+def test_the_environment_wins(write, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    write(ENS_LOG_LEVEL="INFO")
+    monkeypatch.setenv("ENS_LOG_LEVEL", "DEBUG")
+    assert env.load().log_level == "DEBUG"
+
+
+def test_a_value_may_stand_in_a_file_of_its_own(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    secret = tmp_path / "secret"
+    secret.write_text("k" * 40 + "\n")
+    write(ENS_SECRET_KEY=None, ENS_SECRET_KEY_FILE=str(secret))
+    assert env.load().secret_key.get_secret_value() == "k" * 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"ENS_SECRET_KEY": None}, "ENS_SECRET_KEY is missing"),
+        ({"ENS_SECRET_KEY": "too-short-marked"}, "ENS_SECRET_KEY is malformed"),
+        ({"ENS_LINK_ADDRESS": "ens.example"}, "ENS_LINK_ADDRESS is malformed"),
+        ({"ENS_LINK_ADRESS": "https://x"}, "ENS_LINK_ADRESS is not a setting"),
+        ({"ENS_ROLES": "web"}, "ENS_ROLES is malformed"),
+        ({"ENS_ROLES": ""}, "ENS_ROLES is malformed"),
+        ({"ENS_TRUSTED_PROXIES": "everything"}, "ENS_TRUSTED_PROXIES is malformed"),
+        ({"ENS_EXCHANGE_CALLS_IN_FLIGHT": "many"}, "ENS_EXCHANGE_CALLS_IN_FLIGHT is malformed"),
+        ({"ENS_SECRET_KEY": None, "ENS_SECRET_KEY_FILE": "/nowhere"}, "ENS_SECRET_KEY_FILE"),
+        ({"PATH_TO_KEY": "x"}, "PATH_TO_KEY is not a setting"),
+    ],
+)
+def test_a_fault_is_one_line_that_names_the_setting(write, changes, named: str) -> None:  # type: ignore[no-untyped-def]
+    write(**changes)
+    with pytest.raises(env.SettingsInvalid) as caught:
+        env.load()
+    text = str(caught.value)
+    assert named in text
+    assert "\n" not in text
+    for value in changes.values():
+        assert not value or len(value) < 6 or value not in text or value.startswith(("/", "http"))
+
+
+def test_a_process_that_lacks_a_setting_ends_with_that_line(write) -> None:  # type: ignore[no-untyped-def]
+    write(ENS_SECRET_KEY=None)
+    ended = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=env.BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    lines = ended.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("ENS can't start: ENS_SECRET_KEY is missing")

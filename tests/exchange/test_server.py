@@ -1,0 +1,306 @@
+"""EwsServer over real TLS, against small servers that answer as Exchange does, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from base64 import b64decode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from ipaddress import ip_network
+
+import pytest
+
+from apps.exchange.errors import (
+    AddressForbidden,
+    CredentialsRefused,
+    ExchangeError,
+    Forbidden,
+    NotEws,
+    NotThisMailbox,
+    ServerBusy,
+    TlsRefused,
+    Unreachable,
+)
+from apps.exchange.ews.server import MAX_RESPONSE_BYTES, EwsServer
+from apps.exchange.interface import Credentials, Endpoint, Joined, MailServer, Proof
+from tests.exchange import answers
+from tests.exchange.schema import assert_valid
+from tests.wire.servers import Authority, Seen, Site, http_answer, http_site
+
+ANNA = Credentials("basic", "EXAMPLE\\ännä", "p:ß")
+LAB = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+Answers = Callable[[str], Awaitable[bytes]]
+
+
+def asked(seen: Seen) -> str:
+    for operation in ("Subscribe", "GetItem", "GetFolder", "FindItem"):
+        if b"<m:" + operation.encode() in seen.body:
+            return operation
+    raise AssertionError
+
+
+def soap(raw: bytes, status: int = 200) -> bytes:
+    return http_answer(status, raw, Content_Type="text/xml; charset=utf-8")
+
+
+@asynccontextmanager
+async def exchange(
+    authority: Authority, answer: Answers
+) -> AsyncIterator[tuple[EwsServer, Endpoint, Site]]:
+    """A server that answers by operation, the client, and the endpoint between them."""
+
+    async def serve(seen: Seen) -> bytes:
+        assert_valid(seen.body)
+        return await answer(asked(seen))
+
+    context, _ = authority.context()
+    server = EwsServer("0.1.0")
+    async with http_site(serve, context) as site:
+        endpoint = Endpoint(site.url("/EWS/Exchange.asmx"), authority.pem, exceptions=LAB)
+        try:
+            yield server, endpoint, site
+        finally:
+            await server.close()
+
+
+async def answer_all(operation: str) -> bytes:
+    return {
+        "Subscribe": soap(answers.response("Subscribe", answers.subscribed())),
+        "GetItem": soap(
+            answers.response("GetItem", answers.item("1"), answers.item("2", "Second"))
+        ),
+        "GetFolder": soap(answers.response("GetFolder", answers.folder("A", 5))),
+        "FindItem": soap(answers.response("FindItem", answers.found("1", "2"))),
+    }[operation]
+
+
+def always(raw: bytes) -> Answers:
+    async def answer(_operation: str) -> bytes:
+        return raw
+
+    return answer
+
+
+def test_it_is_a_mail_server() -> None:
+    server: MailServer = EwsServer("0.1.0")
+    assert server is not None
+
+
+async def test_join_and_what_is_sent(authority: Authority) -> None:
+    async with exchange(authority, answer_all) as (server, endpoint, site):
+        joined = await server.join(endpoint, ANNA, "https://ens.example/notify?id=1&creds=2", 30, 5)
+    assert joined == Joined("sub+/=1", "AQAAAA==")
+    (seen,) = site.requests
+    assert (seen.method, seen.target) == ("POST", "/EWS/Exchange.asmx")
+    assert seen.headers["user-agent"] == "MailNotificationService/v2 (EWS/0.1.0)"
+    assert seen.headers["content-type"] == "text/xml; charset=utf-8"
+    scheme, _, value = seen.headers["authorization"].partition(" ")
+    assert (scheme, b64decode(value).decode()) == ("Basic", "EXAMPLE\\ännä:p:ß")
+
+
+async def test_prove(authority: Authority) -> None:
+    same = answers.response("GetFolder", answers.folder("A"), answers.folder("A"))
+    other = answers.response("GetFolder", answers.folder("A"), answers.folder("a"))
+    async with exchange(authority, always(soap(same))) as (server, endpoint, _):
+        assert await server.prove(endpoint, ANNA, "anna@example.com", 5) == Proof("A")
+    async with exchange(authority, always(soap(other))) as (server, endpoint, _):
+        with pytest.raises(NotThisMailbox):
+            await server.prove(endpoint, ANNA, "victim@example.com", 5)
+
+
+async def test_describe_asks_side_by_side(authority: Authority) -> None:
+    async def slow(operation: str) -> bytes:
+        await asyncio.sleep(0.3)
+        return await answer_all(operation)
+
+    async with exchange(authority, slow) as (server, endpoint, site):
+        began = time.monotonic()
+        described = await server.describe(endpoint, ANNA, ["1", "2", "1"], True, 5)
+        assert time.monotonic() - began < 0.55
+    assert [item.subject for item in described.items.values()] == ["Lunch", "Second"]
+    assert list(described.items) == ["1", "2"]
+    assert described.unread_count == 5
+    assert sorted(asked(seen) for seen in site.requests) == ["GetFolder", "GetItem"]
+
+
+async def test_describe_asks_only_what_is_wanted(authority: Authority) -> None:
+    async with exchange(authority, answer_all) as (server, endpoint, site):
+        assert (await server.describe(endpoint, ANNA, ["1", "2"], False, 5)).unread_count is None
+        assert (await server.describe(endpoint, ANNA, [], True, 5)).items == {}
+        assert (await server.describe(endpoint, ANNA, [], False, 5)).items == {}
+    assert [asked(seen) for seen in site.requests] == ["GetItem", "GetFolder"]
+
+
+async def test_newest_unread(authority: Authority) -> None:
+    async def answer(operation: str) -> bytes:
+        if operation == "FindItem":
+            return await answer_all(operation)
+        read = "<t:IsRead>true</t:IsRead>"
+        return soap(answers.response("GetItem", answers.item("1", is_read=read), answers.item("2")))
+
+    async with exchange(authority, answer) as (server, endpoint, _):
+        items = await server.newest_unread(endpoint, ANNA, datetime.now(UTC), 10, 5)
+    assert [item.item_id for item in items] == ["2"]
+
+
+async def test_newest_unread_believes_its_own_limit(authority: Authority) -> None:
+    async def answer(operation: str) -> bytes:
+        if operation == "FindItem":
+            return await answer_all(operation)
+        return soap(answers.response("GetItem", answers.item("1")))
+
+    async with exchange(authority, answer) as (server, endpoint, site):
+        assert len(await server.newest_unread(endpoint, ANNA, datetime.now(UTC), 1, 5)) == 1
+    assert site.requests[1].body.count(b"ItemId Id") == 1
+
+
+async def test_no_unread_mail_costs_one_call(authority: Authority) -> None:
+    none = soap(answers.response("FindItem", answers.found()))
+    async with exchange(authority, always(none)) as (server, endpoint, site):
+        assert await server.newest_unread(endpoint, ANNA, datetime.now(UTC), 10, 5) == []
+    assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (http_answer(401, b"", WWW_Authenticate="Basic"), CredentialsRefused),
+        (http_answer(403), Forbidden),
+        (http_answer(404, b"<html/>"), NotEws),
+        (http_answer(302, b"", Location="https://login.example/"), NotEws),
+        (http_answer(200, b"<html><body>Welcome"), NotEws),
+        (http_answer(200), NotEws),
+        (http_answer(440), NotEws),
+        (http_answer(500, b"Runtime error"), NotEws),
+        (http_answer(502), Unreachable),
+        (http_answer(504), Unreachable),
+        (http_answer(200, b"x" * (MAX_RESPONSE_BYTES + 1)), NotEws),
+        (soap(answers.fault("ErrorNonExistentMailbox"), 500), ExchangeError),
+        (b"220 smtp\r\n\r\n", NotEws),
+    ],
+)
+async def test_refusals(authority: Authority, raw: bytes, kind: type[ExchangeError]) -> None:
+    async with exchange(authority, always(raw)) as (server, endpoint, site):
+        with pytest.raises(kind):
+            await server.join(endpoint, ANNA, "https://ens.example/", 30, 2)
+        assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        ("", 30.0),
+        ("soon", 30.0),
+        ("-1", 30.0),
+        ("999999", 3600.0),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=9), usegmt=True), 3600.0),
+        ("Sat, 01 Jan 2000 00:00:00 GMT", 0.0),
+        ("Sat, 01 Jan 2000 00:00:00 -0000", 30.0),
+    ],
+)
+async def test_busy_by_status(
+    authority: Authority, status: int, value: str, seconds: float
+) -> None:
+    raw = http_answer(status, b"busy", Retry_After=value)
+    async with exchange(authority, always(raw)) as (server, endpoint, _):
+        with pytest.raises(ServerBusy) as caught:
+            await server.prove(endpoint, ANNA, "anna@example.com", 2)
+        assert caught.value.back_off_s == seconds
+
+
+async def test_busy_by_fault(authority: Authority) -> None:
+    raw = answers.fault("ErrorServerBusy", answers.value("BackOffMilliseconds", "1500"))
+    async with exchange(authority, always(soap(raw, 500))) as (server, endpoint, _):
+        with pytest.raises(ServerBusy) as caught:
+            await server.describe(endpoint, ANNA, ["1"], True, 2)
+        assert caught.value.back_off_s == 1.5
+
+
+async def test_one_failure_ends_the_other_call(authority: Authority) -> None:
+    async def answer(operation: str) -> bytes:
+        if operation == "GetItem":
+            return http_answer(403)
+        await asyncio.sleep(30)
+        return b""
+
+    async with exchange(authority, answer) as (server, endpoint, _):
+        began = time.monotonic()
+        with pytest.raises(Forbidden):
+            await server.describe(endpoint, ANNA, ["1"], True, 10)
+        assert time.monotonic() - began < 1
+
+
+async def test_the_deadline_covers_both_calls_of_a_catch_up(authority: Authority) -> None:
+    async def slow(operation: str) -> bytes:
+        await asyncio.sleep(0.4)
+        return await answer_all(operation)
+
+    async with exchange(authority, slow) as (server, endpoint, _):
+        began = time.monotonic()
+        with pytest.raises(Unreachable):
+            await server.newest_unread(endpoint, ANNA, datetime.now(UTC), 10, 0.6)
+        assert time.monotonic() - began < 0.9
+
+
+async def test_the_guard_and_its_exceptions(authority: Authority) -> None:
+    async with exchange(authority, answer_all) as (server, endpoint, site):
+        await server.join(endpoint, ANNA, "https://ens.example/", 30, 5)
+        # The connection that is open was made under another rule.
+        for strict in (
+            Endpoint(endpoint.url, endpoint.ca_pem),
+            Endpoint(endpoint.url, endpoint.ca_pem, allow_private=True),
+        ):
+            with pytest.raises(AddressForbidden):
+                await server.join(strict, ANNA, "https://ens.example/", 30, 5)
+        assert (site.connections, len(site.requests)) == (1, 1)
+
+
+async def test_an_untrusted_server_gets_no_credentials(authority: Authority) -> None:
+    async with exchange(authority, answer_all) as (server, endpoint, site):
+        with pytest.raises(TlsRefused):
+            await server.join(Endpoint(endpoint.url, exceptions=LAB), ANNA, "https://x/", 30, 5)
+        assert site.requests == []
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:1/EWS", "https://nowhere.invalid/"])
+async def test_nobody_there(url: str) -> None:
+    server = EwsServer("0.1.0")
+    with pytest.raises(Unreachable):
+        await server.join(Endpoint(url, exceptions=LAB), ANNA, "https://x/", 30, 5)
+    await server.close()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/", "https://u:p@127.0.0.1/", "nonsense", ""])
+async def test_addresses_that_are_none(url: str) -> None:
+    server = EwsServer("0.1.0")
+    with pytest.raises(NotEws):
+        await server.join(Endpoint(url, exceptions=LAB), ANNA, "https://x/", 30, 5)
+    await server.close()
+
+
+async def test_users_share_connections_and_nothing_else(authority: Authority) -> None:
+    bert = Credentials("basic", "bert", "other")
+    async with exchange(authority, answer_all) as (server, endpoint, site):
+        for credentials in (ANNA, bert, ANNA):
+            await server.join(endpoint, credentials, "https://ens.example/", 30, 5)
+        assert site.connections == 1
+    names = [b64decode(s.headers["authorization"][6:]).split(b":")[0] for s in site.requests]
+    assert names == ["EXAMPLE\\ännä".encode(), b"bert", "EXAMPLE\\ännä".encode()]
+
+
+async def test_tracebacks_tell_no_secrets(authority: Authority) -> None:
+    raw = soap(answers.fault("ErrorAccessDenied"), 500)
+    hush = Credentials("basic", "hushname", "hushword")
+    async with exchange(authority, always(raw)) as (server, endpoint, _):
+        with pytest.raises(Forbidden) as caught:
+            await server.prove(endpoint, hush, "hushaddress@example.com", 2)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "hushname" not in shown
+        assert "hushaddress@example.com\n" not in shown.replace('"hushaddress@example.com"', "")
+        assert endpoint.url not in shown

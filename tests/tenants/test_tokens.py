@@ -1,0 +1,60 @@
+"""API tokens: stored as hashes only, and refused alike whatever is wrong with them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from apps.tenants.groups import create_group
+from apps.tenants.models import ApiToken, OrganizationGroup
+from apps.tenants.tokens import authenticate, issue_token, revoke_token
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def og() -> OrganizationGroup:
+    return create_group("Acme")
+
+
+def test_a_token_names_its_group(og: OrganizationGroup) -> None:
+    other = create_group("Other")
+    assert authenticate(issue_token(og, "phones")) == og
+    assert authenticate(issue_token(other, "phones")) == other
+
+
+def test_a_token_has_256_random_bits_and_only_its_hash_is_stored(og: OrganizationGroup) -> None:
+    token = issue_token(og, "phones")
+    assert re.fullmatch(r"ens_[A-Za-z0-9_-]{43}", token)
+    row = ApiToken.objects.values().get()
+    assert token not in str(row) and token.removeprefix("ens_") not in str(row)
+    assert re.fullmatch(r"[0-9a-f]{64}", row["token_hash"])
+
+
+def test_unknown_expired_and_revoked_tokens_behave_alike(og: OrganizationGroup) -> None:
+    now = timezone.now()
+    expired = issue_token(og, "expired", now - timedelta(seconds=1))
+    revoked = issue_token(og, "revoked", now + timedelta(days=1))
+    assert authenticate(revoked) == og
+    assert revoke_token(og, "revoked") == 1
+    statements = set()
+    for token in ("ens_" + "A" * 43, expired, revoked, "", "ens_\ud800", "x" * 100_000):
+        with CaptureQueriesContext(connection) as queries:
+            assert authenticate(token) is None
+        assert len(queries) == 1
+        statements.add(re.sub(r"[0-9a-f]{64}", "", queries[0]["sql"]))
+    assert len(statements) == 1
+
+
+def test_revoking_touches_neither_other_labels_nor_other_groups(og: OrganizationGroup) -> None:
+    child = create_group("Branch", og)
+    kept = [issue_token(og, "b"), issue_token(child, "a")]
+    issue_token(og, "a")
+    assert revoke_token(og, "a") == 1
+    assert revoke_token(og, "a") == 0
+    assert [authenticate(token) for token in kept] == [og, child]
