@@ -11,3 +11,5 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ens_project.settings")
 app = Celery("ens")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+# For every thread, not only this one: the webhook pokes from a thread of its own.
+app.set_default()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 
 from django.core.wsgi import get_wsgi_application
@@ -9,3 +10,6 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ens_project.settings")
 
 application = get_wsgi_application()
+
+# Views poke the workers: they need to know the broker.
+importlib.import_module("ens_project.celery")

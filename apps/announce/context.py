@@ -20,6 +20,7 @@ from apps.subscriptions.joining import endpoint_of, open_many
 from apps.subscriptions.models import Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants.inherited import settings_for
+from apps.vault.lookup import lookup_hmac
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,12 @@ class Context:
 
 
 def load(entries: Sequence[Entry]) -> dict[str, Context]:
-    """The contexts of these entries' subscriptions; those that are no more are left out."""
+    """The contexts of these entries' subscriptions; those that are no more are left out.
+
+    Whatever the jobs need of the vault later is in memory after this: they run in the event loop,
+    which must not wait for a database.
+    """
+    lookup_hmac("warm-up", "")
     works: dict[uuid.UUID, list[MailWork]] = {}
     for entry in entries:
         subscription_id = webhook_url.id_of(entry.partition)

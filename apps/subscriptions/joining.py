@@ -57,6 +57,7 @@ class _Case:
     credentials: Credentials = field(repr=False)
     status_frequency_minutes: int
     creds: str = field(repr=False)
+    callback_url: str = field(repr=False)
 
 
 def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
@@ -140,7 +141,7 @@ class Joiner:
             joined = await self._server.join(
                 case.endpoint,
                 case.credentials,
-                webhook_url.form(case.subscription.id, case.creds),
+                case.callback_url,
                 case.status_frequency_minutes,
                 DEADLINE_S / 2,
             )
@@ -212,6 +213,7 @@ def _load(entry: Entry) -> _Case | None:
         credentials=credentials,
         status_frequency_minutes=chosen.status_frequency_minutes,
         creds=work.creds,
+        callback_url=webhook_url.form(subscription.id, work.creds),
     )
 
 

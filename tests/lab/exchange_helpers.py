@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Self
 
 import aiohttp
@@ -55,15 +57,15 @@ async def ews(
     session: aiohttp.ClientSession | None = None,
 ) -> Reply:
     """One EWS operation with Basic authentication."""
-    auth = aiohttp.BasicAuth(user, password, encoding="utf-8")
+    authorization = aiohttp.encode_basic_auth(user, password, encoding="utf-8")
     data = _ENVELOPE.format(body).encode()
     own = session or aiohttp.ClientSession()
     try:
         async with own.post(
             lab.url,
             data=data,
-            headers={"Content-Type": "text/xml; charset=utf-8", "Authorization": auth.encode()},
-            ssl=lab_context(lab),
+            headers={"Content-Type": "text/xml; charset=utf-8", "Authorization": authorization},
+            ssl=lab_context(lab.ca_pem),
         ) as response:
             return Reply(response.status, response.headers, await response.read())
     finally:
@@ -71,11 +73,10 @@ async def ews(
             await own.close()
 
 
-def lab_context(lab: LabExchange) -> Any:
-    """A TLS context that trusts the lab only."""
-    import ssl
-
-    return ssl.create_default_context(cadata=lab.ca_pem)
+@cache
+def lab_context(ca_pem: str) -> ssl.SSLContext:
+    """A TLS context that trusts the lab only; one a lab, so that connections can be kept."""
+    return ssl.create_default_context(cadata=ca_pem)
 
 
 def subscribe_request(url: str, frequency: int = 30, folder: str = "inbox") -> str:

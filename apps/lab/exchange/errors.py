@@ -15,6 +15,8 @@ _TEXTS = {
     "ErrorImpersonateUserDenied": "The account does not have permission to impersonate.",
     "ErrorInvalidChangeKey": "The change key is invalid.",
     "ErrorInvalidIdMalformed": "Id is malformed.",
+    "ErrorInvalidItemForOperationCreateItem": "The item type can not be created.",
+    "ErrorInvalidNameForNameResolution": "The name to resolve is invalid.",
     "ErrorInvalidOperation": "The operation is not supported by this server.",
     "ErrorInvalidPagingMaxRows": "The maximum number of rows must be above zero.",
     "ErrorInvalidPropertySet": "Set action is invalid for property.",
@@ -23,6 +25,7 @@ _TEXTS = {
     "ErrorInvalidRecipients": "At least one recipient isn't valid.",
     "ErrorInvalidServerVersion": "The specified server version is invalid.",
     "ErrorInvalidSubscriptionRequest": "This server offers push subscriptions only.",
+    "ErrorInvalidValueForProperty": "The specified value is invalid for property.",
     "ErrorInvalidWatermark": "The watermark used for creating this subscription was not found.",
     "ErrorIrresolvableConflict": "The send or update operation could not be performed because "
     "the change key passed in the request does not match the current change key for the item.",
@@ -32,12 +35,16 @@ _TEXTS = {
     "ErrorNonExistentMailbox": "The SMTP address has no mailbox associated with it.",
     "ErrorReadEventsFailed": "Unable to retrieve events for this subscription. "
     "The subscription must be recreated.",
+    "ErrorRestrictionTooLong": "The restriction has more than 255 nodes.",
     "ErrorSchemaValidation": "The request failed schema validation.",
     "ErrorSendAsDenied": "The user account which was used to submit this request does not have "
     "the right to send mail on behalf of the specified sending account.",
     "ErrorServerBusy": "The server cannot service this request right now. Try again later.",
+    "ErrorStaleObject": "The change key is not up to date.",
+    "ErrorSubscriptionAccessDenied": "The subscription was created by another account.",
     "ErrorSubscriptionNotFound": "Subscription not found.",
     "ErrorSubscriptionUnsubscribed": "The client has unsubscribed.",
+    "ErrorToFolderNotFound": "The destination folder does not exist.",
     "ErrorUnsupportedPathForQuery": "The property can not be used with this type of restriction.",
     "ErrorUnsupportedPathForSortGroup": "The property can not be used for sorting.",
     "ErrorUnsupportedQueryFilter": "The restriction is not supported.",
@@ -45,12 +52,15 @@ _TEXTS = {
 
 
 class EwsError(Exception):
-    """One response code, with what `MessageXml` carries beside it (name to value)."""
+    """One response code, with what `MessageXml` carries beside it (name to value).
+
+    Raises KeyError for a code that this server never says.
+    """
 
     def __init__(self, code: str, values: Mapping[str, str] | None = None) -> None:
         super().__init__(code)
         self.code = code
-        self.text = _TEXTS.get(code, code)
+        self.text = _TEXTS[code]
         self.values = dict(values or {})
 
 

@@ -13,6 +13,7 @@ from lxml import etree
 
 from .errors import EwsError
 from .model import Item
+from .shapes import ITEM_CLASSES
 from .soap import TYPES, Element
 
 Value = bool | int | str | datetime
@@ -30,7 +31,7 @@ _FIELDS: dict[str, Callable[[Item], Value]] = {
     "item:Sensitivity": lambda i: i.content.sensitivity,
     "item:IsDraft": lambda i: i.content.is_draft,
     "item:HasAttachments": lambda _: False,
-    "item:ItemClass": lambda i: i.content.kind,
+    "item:ItemClass": lambda i: ITEM_CLASSES[i.content.kind],
     "message:IsRead": lambda i: i.content.is_read,
     "message:From": lambda i: i.content.author.name if i.content.author else "",
     "message:Sender": lambda i: i.content.sender.name if i.content.sender else "",

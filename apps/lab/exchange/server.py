@@ -13,7 +13,6 @@ The methods that change or ask something may be called from any thread.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import tempfile
 import threading
 from collections import Counter
@@ -63,8 +62,10 @@ class LabExchange:
         record_dir: Path | None = None,
         webhook_timeout_s: float = 30.0,
     ) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="ens-lab-exchange-"))
-        self._ca = ca or LabCa(self._directory)
+        self._directory = tempfile.TemporaryDirectory(
+            prefix="ens-lab-exchange-", ignore_cleanup_errors=True
+        )
+        self._ca = ca or LabCa(Path(self._directory.name))
         self.clock = clock or Clock()
         self._journal = Journal(on_message, record_dir)
         self._hub = PushHub(self.clock, self._journal, max_subscriptions)
@@ -124,7 +125,7 @@ class LabExchange:
             await runner.cleanup()
         self._runners.clear()
         self._loop = None
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.cleanup()
 
     async def __aenter__(self) -> Self:
         await self.start()

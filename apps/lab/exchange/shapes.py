@@ -14,7 +14,7 @@ from datetime import datetime
 from .model import Address, Folder, Item, Kind, Mailbox
 from .soap import MESSAGES, TYPES, Element, boolean, t, timestamp
 
-_CLASSES: dict[Kind, str] = {
+ITEM_CLASSES: dict[Kind, str] = {
     "Message": "IPM.Note",
     "MeetingRequest": "IPM.Schedule.Meeting.Request",
     "MeetingResponse": "IPM.Schedule.Meeting.Resp.Pos",
@@ -171,7 +171,7 @@ def _names(people: tuple[Address, ...]) -> str:
 ITEM_PROPERTIES: tuple[Property, ...] = (
     Property("ItemId", "item:ItemId", _write_id, default=True),
     Property("ParentFolderId", "item:ParentFolderId", _write_parent),
-    Property("ItemClass", "item:ItemClass", _text(lambda i: _CLASSES[i.content.kind])),
+    Property("ItemClass", "item:ItemClass", _text(lambda i: ITEM_CLASSES[i.content.kind])),
     Property("Subject", "item:Subject", _text(lambda i: i.content.subject), default=True),
     Property(
         "Sensitivity", "item:Sensitivity", _text(lambda i: i.content.sensitivity), default=True

@@ -148,13 +148,23 @@ class Store:
             self.change(item, replace(item.content, is_read=read))
 
     def move(self, item: Item, folder: Folder) -> Item:
-        """Moves an item, which gets a new id; the old one is gone."""
-        old_id, old_folder = item.id, item.folder
+        """Moves an item, which gets a new id; the old one is gone.
+
+        To another mailbox it is Deleted there and Created here, as no event spans two mailboxes.
+        """
+        old_id, old_folder, key = item.id, item.folder, item.change_key
         self._remove(item)
         item.id = ids.item_id(folder.mailbox.guid, folder.id)
         item.folder = folder
         item.version += 1
         self._insert(item)
+        if folder.mailbox is not old_folder.mailbox:
+            deleted = Event(
+                "Deleted", _count(old_folder.mailbox), self._clock.now(), old_folder, old_id, key
+            )
+            self._publish([deleted, self._folder_event(old_folder)])
+            self._publish([self._item_event("Created", item), self._folder_event(folder)])
+            return item
         moved = replace(self._item_event("Moved", item), old_item_id=old_id, old_folder=old_folder)
         events = [moved, self._folder_event(old_folder)]
         if folder is not old_folder:

@@ -14,8 +14,7 @@ from apps.lab.stand.signals import until_asked_to_stop
 async def serve(options: argparse.Namespace) -> None:
     """Serve until asked to stop; the CA of the TLS port is written to `<directory>/ca.pem`."""
     ca = LabCa(options.directory)
-    context = ca.issue("apns").server_context()
-    apns = LabApns(context, ca.pem, port=options.port, control_port=options.control_port)
+    apns = LabApns(ca, port=options.port, control_port=options.control_port)
     public_pem = options.public_key.read_text("ascii")
     apns.add_key(options.key_id, options.team_id, public_pem, [options.topic])
     await apns.start()
