@@ -344,10 +344,11 @@ class TestAddressCheck:
     async def test_sockets_leave_nothing_behind(self) -> None:
         client = Client(lambda _address: None)
         async with http_site(echo) as site:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
                 assert (await client.perform(plain(site.url(scheme="http")))).status == 200
                 gc.collect()
+            assert [str(warning.message) for warning in caught] == []
             await client.close()
             await asyncio.sleep(0.05)
             assert site.open_now == 0
