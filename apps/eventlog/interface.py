@@ -62,7 +62,6 @@ class EventLog(Protocol):
 
         Partitions of which another worker holds an entry under a live lease, and what stands
         behind a delayed entry of its partition, are left out. `worker` is unique to a process.
-        More than 1,000 partitions to skip may make it return less than it could.
         """
 
     def renew(self, ids: Collection[int], worker: str, lease_s: float) -> int:

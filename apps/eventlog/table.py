@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
+from itertools import islice
 
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
@@ -125,11 +126,12 @@ class TableLog:
     ) -> list[Entry]:
         """See `EventLog.claim`. One query and no write when nothing is to be had."""
         with unavailable_on_error(self._using):
-            if not self._heads(kind, worker, skip_partitions).exists():
+            partitions = self._due_partitions(kind, worker, limit, skip_partitions)
+            if not partitions:
                 return []
             with transaction.atomic(using=self._using):
                 self._take_turn()
-                entries = self._lock(kind, worker, limit, skip_partitions)
+                entries = self._lock(kind, worker, limit, partitions)
                 until = self._clock() + lease_s
                 for ids in chunks(entry.id for entry in entries):
                     self._entries.filter(pk__in=ids).update(
@@ -171,31 +173,38 @@ class TableLog:
     def _entries(self) -> QuerySet[LogEntry]:
         return LogEntry.objects.using(self._using)
 
-    def _heads(self, kind: str, worker: str, skip: Collection[str]) -> QuerySet[LogEntry]:
-        """The entries that are due and first of their partition, those due longest first.
+    def _due_partitions(
+        self, kind: str, worker: str, limit: int, skip: Collection[str]
+    ) -> list[str]:
+        """The partitions whose first entry is due, those first that are due longest.
 
-        What this worker holds of the partition doesn't count; what another holds rules it out.
+        What this worker holds of a partition doesn't count; what another holds rules it out.
         """
         now = self._clock()
         same = self._entries.filter(kind=kind, partition=OuterRef("partition"))
-        held_by_others = same.filter(due_at__gt=now).exclude(holder__in=("", worker))
         earlier = same.filter(pk__lt=OuterRef("pk")).exclude(holder=worker, due_at__gt=now)
-        due = self._entries.filter(
-            ~Exists(held_by_others), ~Exists(earlier), kind=kind, due_at__lte=now
+        heads = (
+            self._entries.filter(~Exists(earlier), kind=kind, due_at__lte=now)
+            .exclude(Exists(self._held_by_others(kind, worker, now)))
+            .order_by("due_at", "pk")
+            .values_list("partition", flat=True)
         )
-        if skip:
-            due = due.exclude(partition__in=sorted(skip)[:_PARTITIONS_IN_SQL])
-        return due.order_by("due_at", "pk")
+        # One entry a partition, so there are enough even if all that are to be skipped come first.
+        wanted = (name for name in heads[: limit + len(skip)] if name not in skip)
+        return list(islice(wanted, min(limit, _PARTITIONS_IN_SQL)))
 
-    def _lock(self, kind: str, worker: str, limit: int, skip: Collection[str]) -> list[Entry]:
-        """Lock the heads and what is due behind each of them, the oldest first."""
-        spare = max(0, len(skip) - _PARTITIONS_IN_SQL)
-        heads = self._heads(kind, worker, skip).values_list("partition", flat=True)
-        partitions = [name for name in heads[: limit + spare] if not spare or name not in skip]
+    def _held_by_others(self, kind: str, worker: str, now: float) -> QuerySet[LogEntry]:
+        """Entries of the same partition that another worker holds, for a query on entries."""
+        same = self._entries.filter(kind=kind, partition=OuterRef("partition"), due_at__gt=now)
+        return same.exclude(holder__in=("", worker))
+
+    def _lock(self, kind: str, worker: str, limit: int, partitions: list[str]) -> list[Entry]:
+        """Lock what is due in these partitions, from the first entry on, the oldest first."""
         now = self._clock()
         waiting = (
-            self._entries.filter(kind=kind, partition__in=partitions[:_PARTITIONS_IN_SQL])
+            self._entries.filter(kind=kind, partition__in=partitions)
             .exclude(holder=worker, due_at__gt=now)
+            .exclude(Exists(self._held_by_others(kind, worker, now)))  # since we looked
             .order_by("pk")
         )
         features = connections[self._using].features

@@ -88,7 +88,7 @@ def _doubt_unproven(
     for job in jobs:
         app, outcome = job.notification.app, answered[job.notification.id]
         unproven = apps[app].proven_at is None and app not in accepted
-        if unproven and outcome.status == "dead" and outcome.dead_since_ms is None:
+        if unproven and outcome.reason == "BadDeviceToken":
             judged[job.notification.id] = replace(outcome, status="failed")
     return judged
 

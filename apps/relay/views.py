@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from logging import getLogger
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -12,6 +13,8 @@ from apps.relay.batch import PROTOCOL_VERSION, parse_batch
 from apps.relay.delivery import deliver
 from apps.relay.problems import Refused, problem
 from apps.relay.signature import Call, verify
+
+logger = getLogger(__name__)
 
 # 500 notifications of 4 KB, with room for their other members and escapes.
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -28,6 +31,7 @@ def notify_apns(request: HttpRequest) -> HttpResponse:
         deployment = verify(header, call, audience, time.time())
         items = parse_batch(body)
     except Refused as refused:
+        logger.info("a call was refused: %s", refused.code)
         return problem(refused)
     outcomes = deliver(deployment, items)
     results = [o.as_json(item.id) for item, o in zip(items, outcomes, strict=True)]

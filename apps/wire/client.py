@@ -211,10 +211,11 @@ class Client:
             self._release(handle)
         if self._timer is not None:
             self._timer.cancel()
-        self._multi.close()
         for descriptor in list(self._watched):
             self._unwatch(descriptor)
         self._idle.clear()
+        # It waits for resolver threads, which hang for seconds where a name server is silent.
+        await asyncio.to_thread(self._multi.close)
 
     def _bind(self) -> asyncio.AbstractEventLoop:
         if self._closed:
@@ -238,7 +239,7 @@ class Client:
 
     def _watch(self, what: int, descriptor: int, _multi: Any, _data: Any) -> None:
         loop = self._loop
-        if loop is None or loop.is_closed():
+        if loop is None or self._closed or loop.is_closed():
             return
         if what == pycurl.POLL_REMOVE:
             self._unwatch(descriptor)

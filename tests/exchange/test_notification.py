@@ -99,6 +99,11 @@ def test_an_error_notification_names_the_subscription_in_its_own_way() -> None:
         assert parsed == Notification(expected, error_code="ErrorReadEventsFailed")
 
 
+def test_an_error_notification_may_name_it_as_others_do() -> None:
+    raw = GOOD.replace(b'"Success"', b'"Error"').replace(b"NoError", b"ErrorReadEventsFailed")
+    assert parse_notification(raw) == Notification("Sub+/=", error_code="ErrorReadEventsFailed")
+
+
 @pytest.mark.parametrize("status", ["OK", "Unsubscribe"])
 def test_results(status: str) -> None:
     content = assert_valid(notification_result(status))  # type: ignore[arg-type]

@@ -234,6 +234,9 @@ async def test_one_failure_ends_the_other_call(authority: Authority) -> None:
         with pytest.raises(Forbidden):
             await server.describe(endpoint, ANNA, ["1"], True, 10)
         assert time.monotonic() - began < 1
+        await asyncio.sleep(0.01)
+        (client,) = server._clients.values()
+        assert not client._running
 
 
 async def test_the_deadline_covers_both_calls_of_a_catch_up(authority: Authority) -> None:
@@ -259,6 +262,17 @@ async def test_the_guard_and_its_exceptions(authority: Authority) -> None:
             with pytest.raises(AddressForbidden):
                 await server.join(strict, ANNA, "https://ens.example/", 30, 5)
         assert (site.connections, len(site.requests)) == (1, 1)
+
+
+@pytest.mark.parametrize("allow_private", [False, True])
+async def test_private_ranges(allow_private: bool) -> None:
+    server = EwsServer("0.1.0")
+    endpoint = Endpoint("https://10.255.255.254:1/", allow_private=allow_private)
+    # Whether anybody answers there is the network's business; that it was tried is ours.
+    with pytest.raises(ExchangeError) as caught:
+        await server.join(endpoint, ANNA, "https://x/", 30, 0.3)
+    assert isinstance(caught.value, AddressForbidden) is not allow_private
+    await server.close()
 
 
 async def test_an_untrusted_server_gets_no_credentials(authority: Authority) -> None:

@@ -98,9 +98,8 @@ class RunningApns:
     """The pretend APNs in a thread; `push` delivers as if a provider's push had been accepted."""
 
     def __init__(self, home: Path) -> None:
-        ca = LabCa(home)
         self.loop = asyncio.new_event_loop()
-        self.apns = LabApns(ca.issue("apns").server_context(), ca.pem)
+        self.apns = LabApns(LabCa(home))
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         asyncio.run_coroutine_threadsafe(self.apns.start(), self.loop).result(10)
 

@@ -62,8 +62,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         files = ("--key-file", home / f"{name}.p8", "--share", name)
         relay.manage("relay_push_app", "add", "--app", app, *ids, *files)
     process = relay.serve(relay.port)
-    yield Site(relay, process, thread.apns, channels["ours"], channels["stranger"])
-    process.stop()
+    made = Site(relay, process, thread.apns, channels["ours"], channels["stranger"])
+    yield made
+    made.process.stop()
     thread.stop()
 
 

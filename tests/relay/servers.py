@@ -16,6 +16,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
 from apps.lab.apns import LabApns
 from apps.lab.ca import LabCa
 
@@ -129,8 +131,12 @@ class RelayProcess:
         self._process.wait(20)
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(20)
+        """Kill -9 the web server and the workers it started, which would live on without it."""
+        family = [self._process, *psutil.Process(self._process.pid).children(recursive=True)]
+        for process in family:
+            process.kill()
+        for process in family:
+            process.wait(20)
 
     def _await_answer(self) -> None:
         end = time.monotonic() + 30

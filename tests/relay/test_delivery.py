@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from apps.cns.client import CnsClient
+from apps.cns.errors import CnsUnavailable
 from apps.lab.apns import Fault
 from tests.relay.conftest import APP, OTHER_APP, Site
 
@@ -177,6 +178,24 @@ async def test_calls_side_by_side(site: Site, client: CnsClient, token: str) -> 
     )
     assert {r.status for results in answers for r in results} == {"accepted"}
     assert len(site.apns.phones.arrivals(token)) == 100
+
+
+async def test_a_relay_killed_in_the_middle_loses_nothing(
+    site: Site, client: CnsClient, token: str
+) -> None:
+    site.apns.faults.order(Fault(times=10, delay_s=1))
+    pushes = [site.push(token) for _ in range(20)]
+    under_way = asyncio.create_task(client.send("apns", pushes))
+    await asyncio.sleep(0.3)
+    site.process.kill()
+    with pytest.raises(CnsUnavailable):
+        await under_way
+    site.process = site.relay.serve(site.relay.port)
+    results = await client.send("apns", pushes)
+    assert {r.status for r in results} == {"accepted"}
+    shown = site.apns.phones.screen(token).shown
+    assert {a.push.collapse_id for a in shown} == {p.collapse_id for p in pushes}
+    assert len(shown) == 20
 
 
 async def test_a_mixed_up_environment_retires_no_device(site: Site, client: CnsClient) -> None:

@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from uuid import uuid4
 
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,10 +29,11 @@ class Authority:
     """A private CA that signs certificates for loopback names."""
 
     folder: Path
+    common_name: str = field(default_factory=lambda: f"Test CA {uuid4()}")
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(P256))
 
     def __post_init__(self) -> None:
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")])
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.common_name)])
         builder = self._builder(self.name, self.key.public_key()).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
@@ -162,65 +168,90 @@ async def _read_request(reader: asyncio.StreamReader) -> Seen | None:
     return Seen(method, target, headers, body)
 
 
+class _H2Connection:
+    """The server's side of one HTTP/2 connection."""
+
+    def __init__(
+        self, site: Site, writer: asyncio.StreamWriter, delay_s: float, limit: int | None
+    ) -> None:
+        self.site, self.writer, self.delay_s, self.limit = site, writer, delay_s, limit
+        self.machine = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        self.waiting: dict[int, Seen] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.taken = 0
+
+    async def run(self, reader: asyncio.StreamReader, streams: int | None) -> None:
+        self.machine.initiate_connection()
+        if streams is not None:
+            most = h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS
+            self.machine.update_settings({most: streams})
+        self.flush()
+        while data := await reader.read(65536):
+            for event in self.machine.receive_data(data):
+                refused = self.limit is not None and getattr(event, "stream_id", 0) > 2 * self.limit
+                if not refused:
+                    self.handle(event)
+            self.flush()
+
+    def handle(self, event: h2.events.Event) -> None:
+        if isinstance(event, h2.events.RequestReceived):
+            fields = {bytes(name).decode(): bytes(value).decode() for name, value in event.headers}
+            self.waiting[event.stream_id] = Seen(fields[":method"], fields[":path"], fields, b"")
+        elif isinstance(event, h2.events.DataReceived):
+            self.waiting[event.stream_id].body += event.data
+            self.machine.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, h2.events.StreamReset):
+            self.site.lost += 1
+        elif isinstance(event, h2.events.StreamEnded):
+            self.take(event.stream_id)
+
+    def take(self, stream: int) -> None:
+        seen = self.waiting.pop(stream)
+        self.site.requests.append(seen)
+        self.taken += 1
+        if self.taken == self.limit:
+            # By hand: the library would refuse to finish the streams it has taken.
+            self.writer.write(b"\0\0\x08\x07\0\0\0\0\0" + stream.to_bytes(4, "big") + bytes(4))
+        task = asyncio.create_task(self.reply(stream, seen))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def reply(self, stream: int, seen: Seen) -> None:
+        await asyncio.sleep(self.delay_s)
+        self.machine.send_headers(stream, [(":status", "200"), ("x-path", seen.target.lower())])
+        self.machine.send_data(stream, seen.target.encode() + seen.body, end_stream=True)
+        self.flush()
+
+    def flush(self) -> None:
+        self.writer.write(self.machine.data_to_send())
+
+
 @asynccontextmanager
 async def h2_site(
-    delay_s: float, context: ssl.SSLContext, *, streams: int | None = None
+    delay_s: float,
+    context: ssl.SSLContext,
+    *,
+    streams: int | None = None,
+    goaway_after: int | None = None,
 ) -> AsyncIterator[Site]:
-    """An HTTP/2 server that answers every stream with 200 and its path, `delay_s` later."""
-    import h2.config
-    import h2.connection
-    import h2.events
-    import h2.settings
+    """An HTTP/2 server that answers every stream with 200 and its path, `delay_s` later.
 
+    With `goaway_after`, its first connection takes so many streams and turns the others away.
+    """
     site = Site(0)
-    tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         site.connections += 1
         site.open_now += 1
-        machine = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-        machine.initiate_connection()
-        if streams is not None:
-            machine.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: streams})
-        writer.write(machine.data_to_send())
-
-        async def reply(stream: int, seen: Seen) -> None:
-            await asyncio.sleep(delay_s)
-            machine.send_headers(stream, [(":status", "200"), ("X-Path", seen.target.lower())])
-            machine.send_data(stream, seen.target.encode() + seen.body, end_stream=True)
-            writer.write(machine.data_to_send())
-
-        waiting: dict[int, Seen] = {}
+        limit = goaway_after if site.connections == 1 else None
+        connection = _H2Connection(site, writer, delay_s, limit)
         try:
-            while data := await reader.read(65536):
-                for event in machine.receive_data(data):
-                    if isinstance(event, h2.events.RequestReceived):
-                        fields = {
-                            str(n, "ascii") if isinstance(n, bytes) else n: (
-                                str(v, "ascii") if isinstance(v, bytes) else v
-                            )
-                            for n, v in event.headers
-                        }
-                        waiting[event.stream_id] = Seen(
-                            fields[":method"], fields[":path"], fields, b""
-                        )
-                    elif isinstance(event, h2.events.DataReceived):
-                        waiting[event.stream_id].body += event.data
-                        machine.acknowledge_received_data(
-                            event.flow_controlled_length, event.stream_id
-                        )
-                    elif isinstance(event, h2.events.StreamReset):
-                        site.lost += 1
-                    elif isinstance(event, h2.events.StreamEnded):
-                        seen = waiting.pop(event.stream_id)
-                        site.requests.append(seen)
-                        task = asyncio.create_task(reply(event.stream_id, seen))
-                        tasks.add(task)
-                        task.add_done_callback(tasks.discard)
-                writer.write(machine.data_to_send())
+            await connection.run(reader, streams)
         except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
             site.lost += 1
         finally:
+            for task in connection.tasks:
+                task.cancel()
             site.open_now -= 1
             writer.close()
 
@@ -229,6 +260,4 @@ async def h2_site(
     try:
         yield site
     finally:
-        for task in tasks:
-            task.cancel()
         server.close()

@@ -104,18 +104,6 @@ async def test_an_unknown_ca_and_a_wrong_name_are_refused(
     assert len(site.requests) == 1
 
 
-def test_a_private_ca_is_added_to_the_system_s() -> None:
-    import pycurl
-
-    from apps.wire.trust import trust_options
-
-    named = {option for option, _ in trust_options("-----BEGIN CERTIFICATE-----")}
-    system = {pycurl.CAPATH, pycurl.SSL_OPTIONS}
-    blob = dict(trust_options("-----BEGIN X")).get(pycurl.CAINFO_BLOB, b"")
-    assert isinstance(blob, bytes)
-    assert named & system or len(blob) > 50_000
-
-
 async def test_pins(authority: Authority, client: Client) -> None:
     context, spki = authority.context()
     pin = base64.b64encode(hashlib.sha256(spki).digest()).decode()
@@ -356,10 +344,11 @@ class TestAddressCheck:
     async def test_sockets_leave_nothing_behind(self) -> None:
         client = Client(lambda _address: None)
         async with http_site(echo) as site:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
                 assert (await client.perform(plain(site.url(scheme="http")))).status == 200
                 gc.collect()
+            assert [str(warning.message) for warning in caught] == []
             await client.close()
             await asyncio.sleep(0.05)
             assert site.open_now == 0
@@ -502,6 +491,24 @@ class TestHttp2:
             assert isinstance(answers[0], asyncio.CancelledError)
             assert all(not isinstance(answer, BaseException) for answer in answers[1:])
             assert site.connections == 1
+
+    async def test_streams_turned_away_by_a_goaway_are_sent_again(
+        self, authority: Authority, client: Client
+    ) -> None:
+        context, _ = authority.context(alpn=("h2",))
+        async with h2_site(0.1, context, goaway_after=10) as site:
+            tls = Tls(authority.pem)
+            answers = await asyncio.gather(
+                *(
+                    client.perform(
+                        Request("POST", site.url(f"/{n}"), body=b"!", http2=True, tls=tls)
+                    )
+                    for n in range(30)
+                )
+            )
+            assert [answer.body for answer in answers] == [f"/{n}!".encode() for n in range(30)]
+            assert len(site.requests) == 30
+            assert site.connections >= 2
 
     async def test_a_peer_without_http2_is_served_too(
         self, authority: Authority, client: Client

@@ -22,6 +22,7 @@ EventKind = Literal[
     "NewMail", "Created", "Deleted", "Modified", "Moved", "Copied", "Status", "FreeBusyChanged"
 ]
 _KINDS: dict[str, EventKind] = {f"{soap.TYPES}{kind}Event": kind for kind in get_args(EventKind)}
+_SUBSCRIPTION_ID = f"{soap.MESSAGES}Notification/{soap.TYPES}SubscriptionId"
 _CODE = re.compile(r"[A-Za-z]{1,80}")
 _RESULT = (
     '<?xml version="1.0" encoding="utf-8"?>'
@@ -100,7 +101,9 @@ def parse_notification(body: bytes) -> Notification:
     if message.get("ResponseClass") == "Error":
         if not _CODE.fullmatch(code):
             raise NotANotification
-        return Notification(soap.message_value(message, "SubscriptionId"), error_code=code)
+        named = soap.message_value(message, "SubscriptionId")
+        named = named or message.findtext(_SUBSCRIPTION_ID, "")
+        return Notification(named, error_code=code)
     notification = message.find(f"{soap.MESSAGES}Notification")
     if message.get("ResponseClass") != "Success" or notification is None:
         raise NotANotification

@@ -18,6 +18,7 @@ from apps.exchange.errors import (
     ExchangeError,
     Forbidden,
     NotEws,
+    NotThisMailbox,
     ServerBusy,
     TlsRefused,
     Unreachable,
@@ -62,6 +63,8 @@ class EwsServer:
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
     ) -> Proof:
         """See `MailServer.prove`. One GetFolder names both Inboxes."""
+        if "@" not in address:
+            raise NotThisMailbox
         body = get_folder.proof_request(address)
         return get_folder.parse_proof(await self._call(endpoint, credentials, body, deadline_s))
 

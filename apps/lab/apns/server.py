@@ -63,7 +63,12 @@ class LabApns:
         loop = asyncio.get_running_loop()
         port, control_port = self._ports
         self._server = await loop.create_server(
-            lambda: Connection(self), "127.0.0.1", port, ssl=self._tls
+            lambda: Connection(self),
+            "127.0.0.1",
+            port,
+            ssl=self._tls,
+            # A provider that idles doesn't answer our goodbye; stopping must not wait for it.
+            ssl_shutdown_timeout=1,
         )
         await self._control.start(control_port)
         self._ports = (self._server.sockets[0].getsockname()[1], self._control.port)

@@ -149,8 +149,8 @@ class Phone:
             try:
                 arrived = self._apns.pushes(self.token, len(self.pushes), LONG_POLL_S)
             except requests.RequestException as error:
-                log.warning("%s has no connection for pushes (%s)", self.name, type(error).__name__)
-                self._off.wait(RETRY_S)
+                if not self._off.wait(RETRY_S):
+                    log.warning("%s gets no pushes (%s)", self.name, type(error).__name__)
                 continue
             for push in arrived:
                 self._take(push)

@@ -65,7 +65,7 @@ class Side:
 
     def celery(self, name: str, *words: str) -> Program:
         """A Celery process of this installation: `worker …`, `beat …`, `call …`."""
-        return self.program(name, ["celery", "-A", "ens_project", *words])
+        return self.program(name, ["celery", "--quiet", "-A", "ens_project", *words])
 
     def program(self, name: str, module_and_words: Sequence[str]) -> Program:
         """`python -m <module> <words>` with the settings of this installation."""

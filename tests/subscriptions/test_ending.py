@@ -1,0 +1,107 @@
+"""How subscriptions end, and what housekeeping clears away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from apps.devices.models import Device, Mailbox
+from apps.eventlog.factory import get_log
+from apps.exchange.interface import Credentials
+from apps.keypairs.models import SealedCredential
+from apps.subscriptions import current, ending, joining, refusals
+from apps.subscriptions.models import RefusedCredential, Subscription
+from apps.subscriptions.webhook_url import id_of, name_of
+
+CREDENTIALS = Credentials("basic", "anna", "secret")
+
+
+@pytest.fixture
+def active(enrol: Callable[..., Device], mailbox: Mailbox) -> Subscription:
+    """The mailbox's current subscription, owned by its first device."""
+    entry = joining.begin(enrol(), "anna@example.com", CREDENTIALS)
+    made = Subscription.objects.get(id=id_of(entry.partition))
+    Subscription.objects.filter(id=made.id).update(state="active")
+    current.swap(mailbox.pk, None, made.id)
+    made.refresh_from_db()
+    return made
+
+
+def sealed(subscription: Subscription) -> bool:
+    return SealedCredential.objects.filter(subscription_id=subscription.id).exists()
+
+
+def test_an_end_can_be_repeated_and_keeps_its_first_reason(active: Subscription) -> None:
+    ending.end(active.id, "superseded", shred_now=False)
+    assert sealed(active)
+    ending.end(active.id, "unsubscribed", shred_now=True)
+    active.refresh_from_db()
+    assert (active.state, active.reason) == ("ended", "superseded")
+    assert not sealed(active)
+    assert Mailbox.objects.get().current_subscription is None
+    assert get_log().sign_of_life(name_of(active.id)) is False
+
+
+def test_a_mailbox_that_nobody_takes_over_is_given_up_after_a_day(active: Subscription) -> None:
+    Subscription.objects.update(hand_over_by=timezone.now() + timedelta(minutes=1))
+    ending.housekeeping()
+    active.refresh_from_db()
+    assert active.state == "active"
+    Subscription.objects.update(hand_over_by=timezone.now() - timedelta(seconds=1))
+    ending.housekeeping()
+    active.refresh_from_db()
+    assert (active.state, active.reason) == ("ended", "not_taken_over")
+    assert not sealed(active)
+
+
+def test_a_join_that_nobody_finished_is_given_up(enrol: Callable[..., Device]) -> None:
+    joining.begin(enrol(), "anna@example.com", CREDENTIALS)
+    ending.housekeeping()
+    assert Subscription.objects.get().state == "pending"
+    Subscription.objects.update(created_at=timezone.now() - ending.JOIN_LOST_AFTER)
+    ending.housekeeping()
+    made = Subscription.objects.get()
+    assert (made.state, made.reason) == ("ended", "join_lost")
+    assert not sealed(made)
+
+
+def test_the_key_of_a_superseded_one_outlives_its_entries(active: Subscription) -> None:
+    ending.end(active.id, "superseded", shred_now=False)
+    ending.housekeeping()
+    assert sealed(active)
+    Subscription.objects.update(state_at=timezone.now() - ending.DRAINED_AFTER)
+    ending.housekeeping()
+    assert not sealed(active)
+
+
+def test_what_a_dead_worker_left_live_but_not_current_is_ended(
+    active: Subscription, mailbox: Mailbox
+) -> None:
+    left = Subscription.objects.create(mailbox=mailbox, state="active", ews_url="https://x/")
+    ending.housekeeping()
+    left.refresh_from_db()
+    assert left.state == "active"
+    Subscription.objects.update(state_at=timezone.now() - timedelta(minutes=6))
+    ending.housekeeping()
+    left.refresh_from_db()
+    active.refresh_from_db()
+    assert (left.state, left.reason) == ("ended", "superseded")
+    assert active.state == "active"
+
+
+def test_refused_credentials_are_known_for_a_day_and_no_other(
+    active: Subscription, mailbox: Mailbox
+) -> None:
+    Device.objects.update(proved_at=timezone.now())
+    refusals.remember(mailbox, CREDENTIALS)
+    refusals.remember(mailbox, CREDENTIALS)
+    assert RefusedCredential.objects.count() == 1
+    assert refusals.known(mailbox, CREDENTIALS)
+    assert not refusals.known(mailbox, Credentials("basic", "anna", "Secret"))
+    assert Device.objects.get().proved_at is None
+    RefusedCredential.objects.update(refused_at=timezone.now() - timedelta(hours=25))
+    ending.housekeeping()
+    assert not refusals.known(mailbox, CREDENTIALS)
