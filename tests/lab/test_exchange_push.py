@@ -346,3 +346,53 @@ async def test_a_folder_of_another_needs_rights(lab: LabExchange) -> None:
         deliver(lab)
         assert (await hook.wait_for(2))[1].kinds == ["NewMail", "Created", "Modified"]
     assert lab.subscriptions()["by_mailbox"] == {ANNA: 1}
+
+
+async def test_a_kept_connection_that_was_closed_costs_no_retry(lab: LabExchange) -> None:
+    """The webhook takes one call a connection, and closes it at the second without a word."""
+    calls = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        calls += 1
+        body = REPLY.format("OK").encode()
+        answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%b"
+        writer.write(answer % (len(body), body))
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        await subscribe(lab, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        deliver(lab)
+        await until(lambda: lab.counters()["notifications"].get("OK") == 2)
+    finally:
+        server.close()
+    assert calls == 2
+    assert "unanswered" not in lab.counters()["notifications"]
+
+
+async def test_endless_replies_are_cut_off(lab: LabExchange) -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/xml"})
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b" " * 65536)
+        except ConnectionError:
+            return response
+
+    app = web.Application()
+    app.router.add_post("/hook", endless)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+        reply = await asyncio.wait_for(ews(lab, subscribe_request(url)), 5)
+    finally:
+        await runner.cleanup()
+    assert reply.codes == ["ErrorInvalidPushSubscriptionUrl"]

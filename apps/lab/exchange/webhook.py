@@ -21,6 +21,7 @@ _HEADERS = {
     "Accept": "text/xml",
 }
 _MAX_REPLY = 64 * 1024
+_MAX_CONNECTIONS = 500
 
 
 class WebhookFailed(Exception):
@@ -66,7 +67,9 @@ class Webhooks:
     def __init__(self, ca_pem: str, timeout_s: float) -> None:
         context = ssl.create_default_context()
         context.load_verify_locations(cadata=ca_pem)
-        connector = aiohttp.TCPConnector(ssl=context, resolver=_LoopbackResolver(), limit=100)
+        connector = aiohttp.TCPConnector(
+            ssl=context, resolver=_LoopbackResolver(), limit=_MAX_CONNECTIONS
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=timeout_s),
@@ -80,14 +83,26 @@ class Webhooks:
         if not is_callable(url):
             raise WebhookFailed
         try:
-            async with self._session.post(url, data=body, allow_redirects=False) as response:
-                reply = await response.content.read(_MAX_REPLY)
-                if response.status != 200:
-                    raise WebhookFailed
-                return read_result(reply), reply
+            try:
+                reply = await self._post(url, body)
+            except aiohttp.ServerDisconnectedError:
+                # A kept connection that the webhook had closed; .NET tries anew at once, too.
+                reply = await self._post(url, body)
+            return read_result(reply), reply
         except (aiohttp.ClientError, TimeoutError, OSError, NotSoap, ValueError):
             # Without the cause: its text may hold the URL, and in it what others keep secret.
             raise WebhookFailed from None
+
+    async def _post(self, url: str, body: bytes) -> bytes:
+        async with self._session.post(url, data=body, allow_redirects=False) as response:
+            if response.status != 200:
+                raise WebhookFailed
+            reply = bytearray()
+            async for chunk in response.content.iter_chunked(4096):
+                reply += chunk
+                if len(reply) > _MAX_REPLY:
+                    raise WebhookFailed
+            return bytes(reply)
 
     async def close(self) -> None:
         """Closes all connections."""
