@@ -94,7 +94,7 @@ class TableLog:
         try:
             with unavailable_on_error(self._using):
                 for tick, partitions in sorted(by_tick.items()):
-                    put(Sign, self._using, partitions, seen_at=tick)
+                    put(Sign, self._using, partitions, "seen_at", tick)
         finally:
             # The thread is idle until the next batch; its connection would only be in the way.
             if not connections[self._using].in_atomic_block:
@@ -206,7 +206,7 @@ class TableLog:
     def set_unwanted(self, partition: str) -> None:
         """See `EventLog.set_unwanted`."""
         with unavailable_on_error(self._using):
-            put(UnwantedPartition, self._using, [partition], marked_at=self._clock())
+            put(UnwantedPartition, self._using, [partition], "marked_at", self._clock())
         self._unwanted.expire()
 
     def set_wanted(self, partition: str) -> None:
@@ -218,7 +218,7 @@ class TableLog:
     def mark_seen(self, keys: Iterable[str], ttl_s: float) -> None:
         """See `EventLog.mark_seen`."""
         with unavailable_on_error(self._using):
-            put(SeenMark, self._using, list(keys), expires_at=self._clock() + ttl_s)
+            put(SeenMark, self._using, list(keys), "expires_at", self._clock() + ttl_s)
 
     def seen(self, keys: Iterable[str]) -> set[str]:
         """See `EventLog.seen`."""
