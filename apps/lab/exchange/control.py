@@ -7,8 +7,9 @@ send unasked) and a Host of this machine. Errors are `{"error": code}` with stat
 - `GET /lab/mailboxes/{address}/items?folder=inbox` → `{"items": [{item_id, kind, subject,
   from_name, from_address, is_read, received_at}]}`, newest first
 - `POST /lab/mailboxes` `{address, name, password, username?, domain?, aliases?}`
-- `POST /lab/deliver` `{to, from_name, from_address, subject, body?, kind?, is_read?, folder?}` →
-  `{item_id}`; `kind` is Message, MeetingRequest, MeetingResponse or MeetingCancellation
+- `POST /lab/deliver` `{to, from_name, from_address, subject, body?, kind?, is_read?, folder?,
+  age_s?}` → `{item_id}`; `kind` is Message, MeetingRequest, MeetingResponse or MeetingCancellation,
+  `age_s` how many seconds ago it was received
 - `POST /lab/read` `{item_id, read?}`; `POST /lab/move` `{item_id, folder}` → `{item_id}`;
   `POST /lab/delete` `{item_id}`
 - `POST /lab/rights` `{mailbox, user, folder?}`: Reviewer on that folder, FullAccess without one
@@ -117,7 +118,8 @@ class _Control:
         body = await _json(request)
         if body.get("kind", "Message") not in KINDS:
             raise ValueError("unknown kind")
-        names = ("to", "from_name", "from_address", "subject", "body", "kind", "is_read", "folder")
+        names = ("to", "from_name", "from_address", "subject", "body")
+        names += ("kind", "is_read", "folder", "age_s")
         return web.json_response({"item_id": self._lab.deliver(**_only(body, *names))})
 
     async def read(self, request: web.Request) -> web.Response:

@@ -194,11 +194,13 @@ class LabExchange:
         is_read: bool = False,
         folder: str = "inbox",
         starts_at: datetime | None = None,
+        age_s: float = 0.0,
     ) -> str:
         """Mail arrives; the new item's id. Raises `EwsError` for an unknown mailbox or folder.
 
-        `is_read` is mail that a rule marked as read before anybody saw it. Meeting messages start
-        in a day unless `starts_at` says else.
+        `is_read` is mail that a rule marked as read before anybody saw it; with `age_s` it was
+        received so many lab seconds ago. Meeting messages start in a day unless `starts_at` says
+        else.
         """
         sender = Address(from_name, from_address)
 
@@ -217,7 +219,7 @@ class LabExchange:
                 starts_at=None if kind == "Message" else starts_at or now + timedelta(days=1),
                 location="" if kind == "Message" else "Room 1",
             )
-            return self._store.deliver(to, draft, folder).id
+            return self._store.deliver(to, draft, folder, float(age_s)).id
 
         return self._in_loop(arrive)
 

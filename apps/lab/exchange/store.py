@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from . import ids
@@ -109,12 +109,17 @@ class Store:
             raise EwsError("ErrorItemNotFound")
         return found
 
-    def save(self, folder: Folder, draft: Draft, *, arrives: bool = False) -> Item:
-        """Puts a new item into a folder; `arrives` tells mail that came in from one's own."""
+    def save(
+        self, folder: Folder, draft: Draft, *, arrives: bool = False, age_s: float = 0.0
+    ) -> Item:
+        """Puts a new item into a folder; `arrives` tells mail that came in from one's own.
+
+        With `age_s` it was received so many lab seconds ago.
+        """
         now = self._clock.now()
-        item = Item(
-            ids.item_id(folder.mailbox.guid, folder.id), folder, _printable(draft), now, now, now
-        )
+        received = now - timedelta(seconds=age_s)
+        item_id = ids.item_id(folder.mailbox.guid, folder.id)
+        item = Item(item_id, folder, _printable(draft), received, now, now)
         self._insert(item)
         events = [self._item_event("NewMail", item)] if arrives else []
         events.append(self._item_event("Created", item))
@@ -122,9 +127,12 @@ class Store:
         self._publish(events)
         return item
 
-    def deliver(self, address: str, draft: Draft, folder: str = "inbox") -> Item:
+    def deliver(
+        self, address: str, draft: Draft, folder: str = "inbox", age_s: float = 0.0
+    ) -> Item:
         """Mail arrives for a mailbox of ours. Raises `EwsError` ErrorNonExistentMailbox."""
-        return self.save(self.folder(self.mailbox(address), folder), draft, arrives=True)
+        target = self.folder(self.mailbox(address), folder)
+        return self.save(target, draft, arrives=True, age_s=age_s)
 
     def send(self, draft: Draft) -> None:
         """Delivers to all recipients that live here; others are as good as sent."""

@@ -10,7 +10,7 @@ Usable from tests; `stand.kill("worker")` is a `kill -9` after which the worker 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +62,7 @@ class Stand(Lab):
         """Set up and start everything and wait until phones can subscribe; raises StartFailed."""
         super().start()
         ens, relay = self._ens_side(), self._relay_side()
+        self._ens = ens
         token = self._set_up_ens(ens)
         self._set_up_relay(relay, ens.directory / "cns.pem")
         self.facts = replace(self.facts, api_token=token)
@@ -90,6 +91,13 @@ class Stand(Lab):
         It is started again at once, as a service manager would do.
         """
         self.supervisor.kill(name)
+
+    def manage(self, *lines: Sequence[str]) -> list[str]:
+        """Run management commands of ENS, as its operator would; the stand must have started.
+
+        Returns what each printed; raises CommandFailed.
+        """
+        return self._ens.manage(*lines)
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU seconds ENS's own programs have used so far, by name."""
