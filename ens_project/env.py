@@ -120,6 +120,18 @@ class EnsSettings(BaseModel):
     exchange_calls_in_flight: int = Field(
         200, ge=1, le=5000, description="Calls to Exchange that one worker process has under way."
     )
+    lab_clock_scale: float = Field(
+        1.0,
+        ge=1.0,
+        le=10_000.0,
+        description="How much faster than real time subscriptions, check-ins and wake-ups live. "
+        "For the lab only.",
+    )
+    lab_clock_origin: float = Field(
+        0.0,
+        description="The Unix time at which the faster clock was right; the same on all processes. "
+        "For the lab only.",
+    )
     debug: bool = Field(
         default=False, description="Django's DEBUG; never in production: pages show settings."
     )

@@ -70,6 +70,15 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; "
         "PRAGMA secure_delete=ON; PRAGMA busy_timeout=20000;",
     }
+    # A file, as in life: threads of an in-memory database lock each other's tables.
+    DATABASES["default"]["TEST"] = {"NAME": str(ENS.data_dir / "test.sqlite3")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    # Without bounds a host that is lost keeps the webhook waiting, and a claim its turn.
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        connect_timeout=5,
+        tcp_user_timeout=10_000,
+        options="-c statement_timeout=15000 -c idle_in_transaction_session_timeout=15000",
+    )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 USE_TZ = True

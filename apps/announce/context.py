@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from django.utils import timezone
-
+from apps import clock
 from apps.announce import payload
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState, Mailbox
@@ -118,7 +117,7 @@ def _target(device: Device, proof_lasts: timedelta) -> Target | None:
     if device.proved_at is None:
         return None
     level = device.content_wish or payload.LEVELS[-1]
-    if device.proved_at < timezone.now() - proof_lasts and level != "none":
+    if device.proved_at < clock.now() - proof_lasts and level != "none":
         level = "generic"  # content needs the device's own recent proof
     return Target(
         device_id=device.id, app=device.app_id, token=registry.push_token(device), level=level

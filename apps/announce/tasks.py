@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 from functools import lru_cache
 from typing import Final
@@ -17,7 +15,7 @@ from apps.announce.pushing import Pusher
 from apps.cns.configured import configured_client
 from apps.eventlog.factory import get_log
 from apps.subscriptions.poke import DRAIN_TASK
-from apps.subscriptions.runtime import mail_server
+from apps.subscriptions.runtime import mail_server, worker_name
 from apps.wire import background
 
 _RUN_S: Final = 20.0
@@ -40,5 +38,4 @@ def drain() -> int:
 @lru_cache(maxsize=1)
 def _drain() -> Drain:
     job = MailboxJob(get_log(), mail_server(), Pusher(configured_client()))
-    worker = f"{socket.gethostname()}:{os.getpid()}"
-    return Drain(get_log(), job, worker, settings.ENS.exchange_calls_in_flight // 2)
+    return Drain(get_log(), job, worker_name(), settings.ENS.exchange_calls_in_flight // 2)

@@ -65,9 +65,8 @@ def notify(request: HttpRequest) -> HttpResponse:
         return _result("Unsubscribe")
     name = webhook_url.name_of(subscription_id)
     try:
-        if foreign and _only_alive(notification):
-            wanted = get_log().sign_of_life(name)
-        else:
+        wanted = get_log().sign_of_life(name)
+        if not foreign or not _only_alive(notification):
             work = MailWork(
                 creds=creds,
                 events=notification.events,

@@ -29,8 +29,8 @@ from apps.tenants import mail_systems, tokens
 from apps.tenants.ews_urls import EwsUrlRefused
 from apps.tenants.models import OrganizationGroup
 
-_API_TOKEN = [{"apiToken": []}]
-_DEVICE_SECRET = [{"deviceSecret": []}]
+_API_TOKEN = ["apiToken"]
+_DEVICE_SECRET = ["deviceSecret"]
 
 
 def _or_problems(answers: dict[int, Any], *statuses: int) -> dict[Any, Any]:

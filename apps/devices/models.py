@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 
 from django.db import models
-from django.utils import timezone
 
+from apps import clock
 from apps.tenants.models import MailSystem, OrganizationGroup
 
 
@@ -22,7 +22,7 @@ class Mailbox(models.Model):
     # Who is calling Subscribe just now, and until when others must wait for that.
     joining_subscription = models.UUIDField(null=True, blank=True)
     joining_until = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(default=clock.now)
 
     class Meta:
         db_table = "devices_mailbox"
@@ -58,12 +58,12 @@ class Device(models.Model):
         max_length=10, choices=DeviceState.choices, default=DeviceState.JOINING
     )
     reason = models.CharField(max_length=40, blank=True, default="")
-    state_at = models.DateTimeField(default=timezone.now)
+    state_at = models.DateTimeField(default=clock.now)
     platform = models.CharField(max_length=10, choices=Platform.choices)
     app_id = models.CharField(max_length=155)
     push_token_hmac = models.CharField(max_length=64)
     push_token_sealed = models.BinaryField()
-    push_token_at = models.DateTimeField(default=timezone.now)
+    push_token_at = models.DateTimeField(default=clock.now)
     secret_hash = models.CharField(max_length=64)
     # When this device's own credentials last proved the mailbox; null after a refusal.
     proved_at = models.DateTimeField(null=True, blank=True)
@@ -79,7 +79,7 @@ class Device(models.Model):
     os_version = models.CharField(max_length=40, blank=True, default="")
     app_version = models.CharField(max_length=40, blank=True, default="")
     last_checkin_at = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(default=clock.now)
 
     class Meta:
         db_table = "devices_device"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
+from apps import clock
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.tenants.models import MailSystem, OrganizationGroup
 from apps.vault.lookup import lookup_hmac
@@ -102,7 +102,7 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
         return None
     if device is None:
         device = Device(id=uuid.uuid4(), mailbox=mailbox, push_token_hmac=token_hmac)
-    now = timezone.now()
+    now = clock.now()
     device.og = og
     device.state, device.reason, device.state_at = DeviceState.JOINING, "", now
     device.platform, device.app_id, device.ews_url = said.platform, said.app_id, said.ews_url
@@ -135,14 +135,14 @@ def move(device_id: uuid.UUID, to: DeviceState, reason: str = "") -> bool:
     from_states = [state for state, targets in MOVES.items() if to in targets]
     return bool(
         Device.objects.filter(id=device_id, state__in=from_states).update(
-            state=to, reason=reason, state_at=timezone.now()
+            state=to, reason=reason, state_at=clock.now()
         )
     )
 
 
 def proved(device_id: uuid.UUID) -> bool:
     """Record that this device's own credentials proved its mailbox just now."""
-    now = timezone.now()
+    now = clock.now()
     return bool(
         Device.objects.filter(
             id=device_id,
@@ -180,7 +180,7 @@ def replace_push_token(device: Device, token: str) -> None:
         Device.objects.filter(id=device.id).update(
             push_token_hmac=token_hmac,
             push_token_sealed=_sealed_token(device.id, token),
-            push_token_at=timezone.now(),
+            push_token_at=clock.now(),
         )
 
 

@@ -110,7 +110,7 @@ class Statements:
         return (
             self._of_kind.filter(**among)
             .exclude(holder=_WORKER, due_at__gt=_NOW)
-
+            .exclude(partition__in=held)
             .order_by("pk")
             .values_list(*_READ)
         )

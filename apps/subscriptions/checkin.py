@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from django.utils import timezone
-
+from apps import clock
 from apps.devices.models import Device, DeviceState
 from apps.subscriptions import current
 from apps.subscriptions.models import Subscription, SubscriptionState
@@ -34,7 +33,7 @@ class Instruction:
 
 def instruct(device: Device) -> Instruction:
     """Record a sign of life of the device and say what it has to do next."""
-    Device.objects.filter(id=device.id).update(last_checkin_at=timezone.now())
+    Device.objects.filter(id=device.id).update(last_checkin_at=clock.now())
     chosen = settings_for(device.og, SubscriptionSettings)
     return Instruction(
         state=device.state,
@@ -55,7 +54,7 @@ def _task(device: Device, proof_lasts: timedelta) -> Do:
     if device.state == DeviceState.JOINING or device.proved_at is None:
         return "send_credentials"
     ahead = min(_AHEAD, proof_lasts / 4)
-    if device.proved_at < timezone.now() - proof_lasts + ahead:
+    if device.proved_at < clock.now() - proof_lasts + ahead:
         return "send_credentials"
     if current.serving(device.mailbox) is None:
         return "send_credentials"

@@ -10,8 +10,8 @@ import uuid
 from datetime import timedelta
 
 from django.db.models import Q
-from django.utils import timezone
 
+from apps import clock
 from apps.devices.models import Mailbox
 from apps.subscriptions.models import Subscription, SubscriptionState
 
@@ -32,7 +32,7 @@ def serving(mailbox: Mailbox) -> Subscription | None:
 
 def claim(mailbox_id: int, subscription_id: uuid.UUID) -> bool:
     """Ask to be the one that calls Subscribe for this mailbox now; False: another one is at it."""
-    now = timezone.now()
+    now = clock.now()
     free = (
         Q(joining_subscription=None)
         | Q(joining_subscription=subscription_id)

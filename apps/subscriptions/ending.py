@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import F, Q
-from django.utils import timezone
 
+from apps import clock
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.eventlog.factory import get_log
 from apps.keypairs import sealing
@@ -33,7 +33,7 @@ def end(subscription_id: uuid.UUID, reason: str, *, shred_now: bool) -> None:
     with transaction.atomic():
         Subscription.objects.filter(id=subscription_id).exclude(
             state=SubscriptionState.ENDED
-        ).update(state=SubscriptionState.ENDED, reason=reason, state_at=timezone.now())
+        ).update(state=SubscriptionState.ENDED, reason=reason, state_at=clock.now())
         Mailbox.objects.filter(current_subscription=subscription_id).update(
             current_subscription=None
         )
@@ -46,7 +46,7 @@ def suspect(subscription_id: uuid.UUID, reason: str) -> bool:
     """Note that an active subscription can't do its work any more; repaired by a check-in."""
     return bool(
         Subscription.objects.filter(id=subscription_id, state=SubscriptionState.ACTIVE).update(
-            state=SubscriptionState.SUSPECT, reason=reason, state_at=timezone.now()
+            state=SubscriptionState.SUSPECT, reason=reason, state_at=clock.now()
         )
     )
 
@@ -56,7 +56,7 @@ def lose(subscription_id: uuid.UUID, reason: str) -> bool:
     live = [SubscriptionState.ACTIVE, SubscriptionState.SUSPECT, SubscriptionState.PENDING]
     return bool(
         Subscription.objects.filter(id=subscription_id, state__in=live).update(
-            state=SubscriptionState.LOST, reason=reason, state_at=timezone.now()
+            state=SubscriptionState.LOST, reason=reason, state_at=clock.now()
         )
     )
 
@@ -77,7 +77,7 @@ def leave(device: Device) -> None:
     for subscription in owned:
         if subscription.id == current and others:
             Subscription.objects.filter(id=subscription.id).update(
-                hand_over_by=timezone.now() + HAND_OVER
+                hand_over_by=clock.now() + HAND_OVER
             )
         else:
             end(subscription.id, "unsubscribed", shred_now=True)
@@ -88,7 +88,7 @@ def leave(device: Device) -> None:
 
 def housekeeping() -> None:
     """End what is overdue and destroy what nobody needs any more; repeatable at any time."""
-    now = timezone.now()
+    now = clock.now()
     _end_left_behind(now)
     overdue = Subscription.objects.filter(
         Q(hand_over_by__lt=now)

@@ -17,8 +17,8 @@ from typing import Final
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
+from apps import clock
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.eventlog.interface import Entry, EventLog, NewEntry
@@ -150,7 +150,7 @@ class Joiner:
 
     def _complete(self, case: _Case, joined: Joined | None) -> None:
         """Make the subscription current, then look for mail that came in the gap before it."""
-        mine, now = case.subscription.id, timezone.now()
+        mine, now = case.subscription.id, clock.now()
         live = [SubscriptionState.PENDING, SubscriptionState.ACTIVE]
         with transaction.atomic():
             if joined:
@@ -257,7 +257,7 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     if isinstance(error, errors.CredentialsRefused):
         refusals.remember(case.mailbox, case.credentials)
     elif error.transient or isinstance(error, _MENDED_ELSEWHERE):
-        waited = timezone.now() - case.subscription.created_at
+        waited = clock.now() - case.subscription.created_at
         if waited < PATIENCE:
             back_off = error.back_off_s if isinstance(error, errors.ServerBusy) else 0.0
             return max(back_off, min(60.0, 2.0 + waited.total_seconds() / 4))

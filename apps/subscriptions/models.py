@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 
 from django.db import models
-from django.utils import timezone
 
+from apps import clock
 from apps.devices.models import Device, Mailbox
 
 
@@ -31,7 +31,7 @@ class Subscription(models.Model):
         max_length=8, choices=SubscriptionState.choices, default=SubscriptionState.PENDING
     )
     reason = models.CharField(max_length=40, blank=True, default="")
-    state_at = models.DateTimeField(default=timezone.now)
+    state_at = models.DateTimeField(default=clock.now)
     ews_url = models.CharField(max_length=500)
     # HMAC of Exchange's SubscriptionId; empty until Exchange named it.
     foreign_hmac = models.CharField(max_length=64, blank=True, default="")
@@ -40,7 +40,7 @@ class Subscription(models.Model):
     # When the mailbox is to be without this subscription although nothing is wrong with it:
     # its owner left and another device has until then to take over.
     hand_over_by = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(default=clock.now)
 
     class Meta:
         db_table = "subscriptions_subscription"
@@ -52,7 +52,7 @@ class RefusedCredential(models.Model):
 
     mailbox = models.ForeignKey(Mailbox, on_delete=models.CASCADE)
     credential_hmac = models.CharField(max_length=64)
-    refused_at = models.DateTimeField(default=timezone.now)
+    refused_at = models.DateTimeField(default=clock.now)
 
     class Meta:
         db_table = "subscriptions_refused_credential"

@@ -1,7 +1,10 @@
-"""What one worker process has once: the way to mail servers."""
+"""What one worker process has once: its name in the log, and the way to mail servers."""
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 from functools import lru_cache
 
 from django.conf import settings
@@ -14,3 +17,9 @@ from apps.exchange.interface import MailServer
 def mail_server() -> MailServer:
     """The mail server client of this process; its connections are kept between tasks."""
     return EwsServer(settings.ENS_VERSION)
+
+
+@lru_cache(maxsize=1)
+def worker_name() -> str:
+    """What this process calls itself in the log; never the name of one that died before it."""
+    return f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import threading
 import time
 from typing import Final
@@ -19,7 +17,7 @@ from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import JOIN
 from apps.subscriptions.joining import DEADLINE_S, Joiner
 from apps.subscriptions.poke import JOIN_TASK, wake_drain
-from apps.subscriptions.runtime import mail_server
+from apps.subscriptions.runtime import mail_server, worker_name
 from apps.vault.redact import where
 from apps.wire import background
 
@@ -55,7 +53,7 @@ def housekeeping() -> None:
 async def _join() -> int:
     event_log = get_log()
     joiner = Joiner(event_log, mail_server(), wake_drain)
-    worker = f"{socket.gethostname()}:{os.getpid()}"
+    worker = worker_name()
     running: set[asyncio.Task[None]] = set()
     taken, ends = 0, time.monotonic() + _RUN_S
     idle_since = time.monotonic()
