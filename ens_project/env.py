@@ -150,6 +150,13 @@ class EnsSettings(BaseModel):
         return BASE_DIR / value if value is not None else None
 
 
+def _missing_for_role(found: EnsSettings) -> str | None:
+    """The setting that this process can't do without in its roles, if it is missing."""
+    if "relay" in found.roles and found.relay_audience is None:
+        return "ENS_RELAY_AUDIENCE"
+    return None
+
+
 def env_file() -> Path:
     """The settings file: `ENS_ENV_FILE`, or `ens.env` beside `manage.py`."""
     return Path(os.environ.get("ENS_ENV_FILE", BASE_DIR / "ens.env"))
@@ -164,9 +171,12 @@ def load() -> EnsSettings:
     path = env_file()
     lines = _dotenv(path)
     try:
-        return EnsSettings.model_validate(_indirect(lines))
+        found = EnsSettings.model_validate(_indirect(lines))
     except ValidationError as error:
         raise SettingsInvalid(_one_line(error, path)) from None
+    if missing := _missing_for_role(found):
+        raise SettingsInvalid(f"{missing} is missing; set it in {path} (see docs/settings.md)")
+    return found
 
 
 def load_or_exit() -> EnsSettings:

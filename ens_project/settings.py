@@ -106,6 +106,20 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "What a mail app calls. The guide with worked examples: docs/device-api.md.",
     "VERSION": __version__,
     "SERVE_INCLUDE_SCHEMA": False,
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "apiToken": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "The ENSAPIToken of the app's configuration.",
+            },
+            "deviceSecret": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "The device_secret that subscribe answered.",
+            },
+        }
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from apps.api import limits, schemas
 from apps.api.parsers import SmallJSONParser
-from apps.api.problems import Problem
+from apps.api.problems import CONTENT_TYPE, Problem
 from apps.devices import registry
 from apps.devices.models import Device
 from apps.devices.registry import Description
@@ -29,13 +29,25 @@ from apps.tenants import mail_systems, tokens
 from apps.tenants.ews_urls import EwsUrlRefused
 from apps.tenants.models import OrganizationGroup
 
-_PROBLEM = schemas.ProblemDocument
+_API_TOKEN = ["apiToken"]
+_DEVICE_SECRET = ["deviceSecret"]
+
+
+def _or_problems(answers: dict[int, Any], *statuses: int) -> dict[Any, Any]:
+    """OpenAPI responses: these answers, or problem documents with these statuses."""
+    problems = {(status, CONTENT_TYPE): schemas.ProblemDocument for status in statuses}
+    return answers | problems
 
 
 class DeviceView(APIView):
     """A call with a small JSON body and a bearer: the API token, or the device's own secret."""
 
     parser_classes = [SmallJSONParser]
+
+    def finalize_response(self, *args: Any, **kwargs: Any) -> Response:
+        answer = super().finalize_response(*args, **kwargs)
+        answer["Cache-Control"] = "no-store"  # answers hold secrets and what is true only now
+        return answer
 
     def bearer(self) -> str:
         """The Authorization header's bearer token, or an empty string."""
@@ -98,7 +110,8 @@ class PublicKey(DeviceView):
     @extend_schema(
         operation_id="publickey",
         request=schemas.Nothing,
-        responses={200: schemas.PublicKeyAnswer, 401: _PROBLEM, 429: _PROBLEM, 503: _PROBLEM},
+        responses=_or_problems({200: schemas.PublicKeyAnswer}, 400, 401, 413, 429, 503),
+        auth=_API_TOKEN,
     )
     def post(self, request: Request) -> Response:
         og = self.organization_group()
@@ -120,14 +133,8 @@ class Subscribe(DeviceView):
     @extend_schema(
         operation_id="subscribe",
         request=schemas.SubscribeRequest,
-        responses={
-            202: schemas.SubscribeAnswer,
-            400: _PROBLEM,
-            401: _PROBLEM,
-            403: _PROBLEM,
-            429: _PROBLEM,
-            503: _PROBLEM,
-        },
+        responses=_or_problems({202: schemas.SubscribeAnswer}, 400, 401, 403, 413, 429, 503),
+        auth=_API_TOKEN,
     )
     def post(self, request: Request) -> Response:
         og = self.organization_group()
@@ -179,13 +186,8 @@ class Checkin(DeviceView):
     @extend_schema(
         operation_id="checkin",
         request=schemas.CheckinRequest,
-        responses={
-            200: schemas.CheckinAnswer,
-            400: _PROBLEM,
-            401: _PROBLEM,
-            429: _PROBLEM,
-            503: _PROBLEM,
-        },
+        responses=_or_problems({200: schemas.CheckinAnswer}, 400, 401, 413, 429, 503),
+        auth=_DEVICE_SECRET,
     )
     def post(self, request: Request) -> Response:
         asked = _checked(schemas.CheckinRequest, request.data)
@@ -241,7 +243,8 @@ class Unsubscribe(DeviceView):
     @extend_schema(
         operation_id="unsubscribe",
         request=schemas.UnsubscribeRequest,
-        responses={204: None, 400: _PROBLEM, 429: _PROBLEM},
+        responses=_or_problems({204: None}, 400, 413, 429),
+        auth=_DEVICE_SECRET,
     )
     def post(self, request: Request) -> Response:
         asked = _checked(schemas.UnsubscribeRequest, request.data)

@@ -23,8 +23,12 @@ def chunks(keys: Iterable[T]) -> Iterator[list[T]]:
     return (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
 
 
-def put(model: type[models.Model], using: str, keys: Collection[str], **columns: float) -> None:
-    """Give the rows with these primary keys these columns, inserting those that are missing.
+def put(
+    model: type[models.Model], using: str, keys: Collection[str], column: str, value: float
+) -> None:
+    """Raise a column to a value in the rows with these primary keys; insert those that are missing.
+
+    A higher value stays: what another process wrote meanwhile is newer.
 
     Portable, since SQL Server has neither upserts nor ON CONFLICT. Two processes may do it at
     once: who loses the race to insert looks again.
@@ -33,7 +37,7 @@ def put(model: type[models.Model], using: str, keys: Collection[str], **columns:
         for tries_left in reversed(range(_TRIES)):
             try:
                 with transaction.atomic(using=using):
-                    _put_chunk(model, using, chunk, columns)
+                    _put_chunk(model, using, chunk, column, value)
                 break
             except IntegrityError:
                 if not tries_left:
@@ -41,15 +45,15 @@ def put(model: type[models.Model], using: str, keys: Collection[str], **columns:
 
 
 def _put_chunk(
-    model: type[models.Model], using: str, keys: list[str], columns: dict[str, float]
+    model: type[models.Model], using: str, keys: list[str], column: str, value: float
 ) -> None:
     rows = model._base_manager.using(using)
     # Locked in order first: the UPDATE locks as it pleases, and two of them could deadlock.
     locked = rows.select_for_update().filter(pk__in=keys).order_by("pk")
     known = set(locked.values_list("pk", flat=True))
     if known:
-        rows.filter(pk__in=known).update(**columns)
-    missing = [model(pk=key, **columns) for key in keys if key not in known]
+        rows.filter(pk__in=known, **{f"{column}__lt": value}).update(**{column: value})
+    missing = [model(pk=key, **{column: value}) for key in keys if key not in known]
     if missing:
         ignore = connections[using].features.supports_ignore_conflicts
         rows.bulk_create(missing, ignore_conflicts=ignore)

@@ -5,7 +5,7 @@ and that is enough), finds what is due, and writes the lease into `due_at` and `
 that changes leases takes the turn, so no worker decides on leases that another is changing; it is
 held for a few milliseconds and moves hundreds of entries.
 
-Every query is the ORM's or plain SQL-92, as mssql-django compiles it.
+Every query is the ORM's or plain SQL-92, within what mssql-django takes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import QuerySet
 
 from apps.eventlog.errors import unavailable_on_error
 from apps.eventlog.interface import Entry, NewEntry
@@ -30,11 +30,12 @@ from apps.eventlog.models import (
 )
 from apps.eventlog.rows import chunks, delete_older, put
 from apps.eventlog.signs import SignBuffer
+from apps.eventlog.statements import Statements
 from apps.eventlog.unwanted import UnwantedCopy
 
 # An entry from a server whose clock runs ahead by less than this is due at once on the others.
 _CLOCK_SKEW_S = 60.0
-# SQL Server refuses more than 2,100 parameters in a statement.
+# A claim names them twice, and SQL Server takes 2,100 parameters in a statement.
 _PARTITIONS_IN_SQL = 1000
 _SIGNS_EVERY_S = 3.0
 _SIGN_TICK_S = 5.0
@@ -43,8 +44,6 @@ _DEAD_LETTERS_KEPT_S = 30 * _DAY_S
 # StatusFrequency is a day at most: after a week Exchange has long called, or given up.
 _UNWANTED_KEPT_S = 7 * _DAY_S
 _SIGNS_KEPT_S = 7 * _DAY_S
-
-_COLUMNS = ("kind", "partition", "payload", "appended_at", "due_at", "holder", "attempts")
 
 
 class TableLog:
@@ -62,29 +61,16 @@ class TableLog:
         self._clock = clock
         self._unwanted = UnwantedCopy(using)
         self._signs = SignBuffer(self._write_signs, _SIGNS_EVERY_S)
-        self._insert: str | None = None
+        self._statements = Statements(using)
 
     # --- the webhook's side ----------------------------------------------------------------
 
     def append(self, entry: NewEntry) -> bool:
         """See `EventLog.append`. One INSERT."""
         now = self._clock()
-        values = (
-            entry.kind,
-            entry.partition,
-            entry.payload,
-            now,
-            now - _CLOCK_SKEW_S,
-            "",
-            0,
-        )
+        due_at = now - _CLOCK_SKEW_S
         with unavailable_on_error(self._using):
-            connection = connections[self._using]
-            if self._insert is None:
-                self._insert = _insert_statement(connection.ops.quote_name)
-            # The ORM takes four times as long to arrive at the same statement.
-            with connection.cursor() as cursor:
-                cursor.execute(self._insert, values)
+            self._statements.insert(entry.kind, entry.partition, entry.payload, now, due_at, "", 0)
         return self._unwanted.wants(entry.partition)
 
     def sign_of_life(self, partition: str) -> bool:
@@ -108,7 +94,7 @@ class TableLog:
         try:
             with unavailable_on_error(self._using):
                 for tick, partitions in sorted(by_tick.items()):
-                    put(Sign, self._using, partitions, seen_at=tick)
+                    put(Sign, self._using, partitions, "seen_at", tick)
         finally:
             # The thread is idle until the next batch; its connection would only be in the way.
             if not connections[self._using].in_atomic_block:
@@ -132,11 +118,9 @@ class TableLog:
             with transaction.atomic(using=self._using):
                 self._take_turn()
                 entries = self._lock(kind, worker, limit, partitions)
-                until = self._clock() + lease_s
-                for ids in chunks(entry.id for entry in entries):
-                    self._entries.filter(pk__in=ids).update(
-                        holder=worker, due_at=until, attempts=F("attempts") + 1
-                    )
+                self._statements.lease(
+                    [entry.id for entry in entries], worker, self._clock() + lease_s
+                )
         return entries
 
     def renew(self, ids: Collection[int], worker: str, lease_s: float) -> int:
@@ -150,8 +134,7 @@ class TableLog:
     def acknowledge(self, ids: Collection[int]) -> None:
         """See `EventLog.acknowledge`. One DELETE for every 500 ids."""
         with unavailable_on_error(self._using):
-            for chunk in chunks(ids):
-                self._entries.filter(pk__in=chunk).delete()
+            self._statements.delete(ids)
 
     def bury(self, entry_id: int, reason: str) -> None:
         """See `EventLog.bury`."""
@@ -176,48 +159,18 @@ class TableLog:
     def _due_partitions(
         self, kind: str, worker: str, limit: int, skip: Collection[str]
     ) -> list[str]:
-        """The partitions whose first entry is due, those first that are due longest.
-
-        What this worker holds of a partition doesn't count; what another holds rules it out.
-        """
-        now = self._clock()
-        same = self._entries.filter(kind=kind, partition=OuterRef("partition"))
-        earlier = same.filter(pk__lt=OuterRef("pk")).exclude(holder=worker, due_at__gt=now)
-        heads = (
-            self._entries.filter(~Exists(earlier), kind=kind, due_at__lte=now)
-            .exclude(Exists(self._held_by_others(kind, worker, now)))
-            .order_by("due_at", "pk")
-            .values_list("partition", flat=True)
-        )
-        # One entry a partition, so there are enough even if all that are to be skipped come first.
-        wanted = (name for name in heads[: limit + len(skip)] if name not in skip)
+        # A partition has one head, so there are enough even if all to be skipped come first.
+        heads = self._statements.heads(kind, worker, self._clock(), limit + len(skip))
+        wanted = (partition for partition in heads if partition not in skip)
         return list(islice(wanted, min(limit, _PARTITIONS_IN_SQL)))
 
-    def _held_by_others(self, kind: str, worker: str, now: float) -> QuerySet[LogEntry]:
-        """Entries of the same partition that another worker holds, for a query on entries."""
-        same = self._entries.filter(kind=kind, partition=OuterRef("partition"), due_at__gt=now)
-        return same.exclude(holder__in=("", worker))
-
     def _lock(self, kind: str, worker: str, limit: int, partitions: list[str]) -> list[Entry]:
-        """Lock what is due in these partitions, from the first entry on, the oldest first."""
+        """Lock what is due in these partitions, from the first entry of each on."""
         now = self._clock()
-        waiting = (
-            self._entries.filter(kind=kind, partition__in=partitions)
-            .exclude(holder=worker, due_at__gt=now)
-            .exclude(Exists(self._held_by_others(kind, worker, now)))  # since we looked
-            .order_by("pk")
-        )
-        features = connections[self._using].features
-        if features.has_select_for_update:
-            # What is locked although we have the turn is being acknowledged at this moment.
-            skip_locked = features.has_select_for_update_skip_locked
-            waiting = waiting.select_for_update(skip_locked=skip_locked)
-        columns = ("due_at", "pk", "partition", "payload", "appended_at", "attempts")
+        rows = self._statements.waiting(kind, worker, now, partitions, limit)
         entries: list[Entry] = []
         delayed: set[str] = set()
-        for due_at, pk, partition, payload, appended_at, attempts in waiting.values_list(*columns)[
-            :limit
-        ]:
+        for due_at, pk, partition, payload, appended_at, attempts in rows:
             if due_at > now:
                 delayed.add(partition)
             if partition not in delayed:
@@ -253,7 +206,7 @@ class TableLog:
     def set_unwanted(self, partition: str) -> None:
         """See `EventLog.set_unwanted`."""
         with unavailable_on_error(self._using):
-            put(UnwantedPartition, self._using, [partition], marked_at=self._clock())
+            put(UnwantedPartition, self._using, [partition], "marked_at", self._clock())
         self._unwanted.expire()
 
     def set_wanted(self, partition: str) -> None:
@@ -265,7 +218,7 @@ class TableLog:
     def mark_seen(self, keys: Iterable[str], ttl_s: float) -> None:
         """See `EventLog.mark_seen`."""
         with unavailable_on_error(self._using):
-            put(SeenMark, self._using, list(keys), expires_at=self._clock() + ttl_s)
+            put(SeenMark, self._using, list(keys), "expires_at", self._clock() + ttl_s)
 
     def seen(self, keys: Iterable[str]) -> set[str]:
         """See `EventLog.seen`."""
@@ -294,9 +247,3 @@ class TableLog:
             delete_older(DeadLetter, self._using, "buried_at", now - _DEAD_LETTERS_KEPT_S)
             delete_older(UnwantedPartition, self._using, "marked_at", now - _UNWANTED_KEPT_S)
             delete_older(Sign, self._using, "seen_at", now - _SIGNS_KEPT_S)
-
-
-def _insert_statement(quote: Callable[[str], str]) -> str:
-    columns = ", ".join(quote(column) for column in _COLUMNS)
-    places = ", ".join(["%s"] * len(_COLUMNS))
-    return f"INSERT INTO {quote(LogEntry._meta.db_table)} ({columns}) VALUES ({places})"  # noqa: S608

@@ -150,14 +150,18 @@ class Joiner:
 
     def _complete(self, case: _Case, joined: Joined | None) -> None:
         """Make the subscription current, then look for mail that came in the gap before it."""
-        changes: dict[str, object] = {"state": SubscriptionState.ACTIVE, "reason": ""}
-        if joined:
-            changes["foreign_hmac"] = lookup_hmac("ews-subscription", joined.subscription_id)
         mine, now = case.subscription.id, timezone.now()
         live = [SubscriptionState.PENDING, SubscriptionState.ACTIVE]
         with transaction.atomic():
+            if joined:
+                # Who names it first wins, for web processes remember the name: where Exchange's
+                # first call (of a Subscribe whose answer got lost) was faster, this one is the
+                # orphan, and is told to end at its next call.
+                Subscription.objects.filter(id=mine, foreign_hmac="").update(
+                    foreign_hmac=lookup_hmac("ews-subscription", joined.subscription_id)
+                )
             alive = Subscription.objects.filter(id=mine, state__in=live).update(
-                state_at=now, unsealed_at=now, **changes
+                state=SubscriptionState.ACTIVE, reason="", state_at=now, unsealed_at=now
             )
             old = Mailbox.objects.get(id=case.mailbox.pk).current_subscription
             won = bool(alive) and current.swap(case.mailbox.pk, old, mine)

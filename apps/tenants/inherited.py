@@ -8,6 +8,7 @@ below what it inherits. A root group may set any allowed value.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
@@ -52,7 +53,10 @@ class _Setting:
         return self.type.dump_python(typed, mode="json")
 
     def rank(self, value: Any) -> Any:
-        return self.choices.index(value) if self.choices else value
+        """How wide a value is; None is no limit at all."""
+        if self.choices:
+            return self.choices.index(value)
+        return math.inf if value is None else value
 
     def combine(self, inherited: Any, own: Any, is_root: bool) -> Any:
         if not self.narrows or is_root:
@@ -117,9 +121,10 @@ def _in_force(paths: list[str], section: type) -> dict[str, Any]:
     for depth, key, stored in overrides:
         setting = by_key[key]
         try:
-            own = setting.type.validate_python(stored)
+            (value,) = stored
+            own = setting.type.validate_python(value)
             setting.check(own)
-        except (ValidationError, SettingRefused):
+        except (TypeError, ValueError):  # of pydantic's and of our own, too
             _log.warning("stored setting %s no longer fits and is ignored", key)
             continue
         values[setting.name] = setting.combine(values[setting.name], own, is_root=depth == 1)
@@ -146,5 +151,5 @@ def override(og: OrganizationGroup, section: type, **values: Any) -> None:
     with transaction.atomic():
         for name, value in stored.items():
             OgSetting.objects.update_or_create(
-                og=og, key=known[name].key, defaults={"value": value}
+                og=og, key=known[name].key, defaults={"value": [value]}
             )

@@ -61,7 +61,10 @@ class ApiToken(models.Model):
 
 
 class OgSetting(models.Model):
-    """One setting that an organization group overrides; key is `<section>.<field>`."""
+    """One setting that an organization group overrides; key is `<section>.<field>`.
+
+    The value is a list of one: SQL Server's ISJSON, which guards the column, refuses bare values.
+    """
 
     og = models.ForeignKey(OrganizationGroup, models.CASCADE, related_name="overrides")
     key = models.CharField(max_length=120)

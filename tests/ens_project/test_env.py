@@ -34,7 +34,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
 
 
 def test_the_file_is_read_and_paths_stand_on_the_installation(write) -> None:  # type: ignore[no-untyped-def]
-    write(ENS_TRUSTED_PROXIES="10.0.0.0/8, 192.168.0.0/16", ENS_ROLES="relay")
+    write(
+        ENS_TRUSTED_PROXIES="10.0.0.0/8, 192.168.0.0/16",
+        ENS_ROLES="relay",
+        ENS_RELAY_AUDIENCE="https://cns.example",
+    )
     found = env.load()
     assert found.master_key_file == env.BASE_DIR / "keys/master.key"
     assert [str(network) for network in found.trusted_proxies] == ["10.0.0.0/8", "192.168.0.0/16"]
@@ -62,6 +66,7 @@ def test_a_value_may_stand_in_a_file_of_its_own(write, tmp_path: Path) -> None: 
         ({"ENS_LINK_ADDRESS": "ens.example"}, "ENS_LINK_ADDRESS is malformed"),
         ({"ENS_LINK_ADRESS": "https://x"}, "ENS_LINK_ADRESS is not a setting"),
         ({"ENS_ROLES": "web"}, "ENS_ROLES is malformed"),
+        ({"ENS_ROLES": "relay"}, "ENS_RELAY_AUDIENCE is missing"),
         ({"ENS_ROLES": ""}, "ENS_ROLES is malformed"),
         ({"ENS_TRUSTED_PROXIES": "everything"}, "ENS_TRUSTED_PROXIES is malformed"),
         ({"ENS_EXCHANGE_CALLS_IN_FLIGHT": "many"}, "ENS_EXCHANGE_CALLS_IN_FLIGHT is malformed"),

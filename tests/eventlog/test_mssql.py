@@ -159,7 +159,7 @@ def test_claim(script: Script, log: TableLog) -> None:
     assert len(script.of(r"FROM \[eventlog_turn\] WITH \(ROWLOCK, UPDLOCK\)")) == 1
     (locked,) = script.of(r"FROM \[eventlog_logentry\] WITH \(ROWLOCK, UPDLOCK, READPAST\)")
     assert "[payload]" in locked
-    assert script.of(r"UPDATE \[eventlog_logentry\].*\[attempts\] = \(")
+    assert script.of(r"UPDATE \[eventlog_logentry\] SET holder = .*attempts = attempts \+ 1")
 
 
 def test_the_turn_is_made_when_it_is_missing(script: Script, log: TableLog) -> None:

@@ -82,6 +82,31 @@ def test_a_partition_belongs_to_one_worker_at_a_time(log: TableLog) -> None:
     assert claim(log, "w2") == []
 
 
+def test_an_entry_handed_back_waits_while_its_worker_holds_the_next(log: TableLog) -> None:
+    append(log, "a", "a")
+    (first, _) = claim(log, "w1")
+    log.delay([first.id], "w1", 0)
+    with queries(log) as asked:
+        assert claim(log, "w2") == []
+    assert len(asked) == 1
+    assert ids(claim(log, "w1")) == [first.id]
+
+
+def test_what_another_takes_between_look_and_turn_is_left_to_it(
+    log: TableLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(log, "a", "a", "b")
+    quicker = TableLog("log", clock)
+
+    def be_quicker() -> None:
+        monkeypatch.undo()
+        (first, _) = claim(quicker, "w1", skip_partitions=["b"])
+        quicker.delay([first.id], "w1", 0)
+
+    monkeypatch.setattr(log, "_take_turn", be_quicker)
+    assert names(claim(log, "w2")) == ["b"]
+
+
 def test_skipped_partitions_stay(log: TableLog) -> None:
     append(log, "a", "b", "a", "c")
     assert names(claim(log, skip_partitions={"a", "x"})) == ["b", "c"]
@@ -279,6 +304,16 @@ def test_signs_of_life_are_written_in_batches(log: TableLog, clock: Clock) -> No
     later = log.last_signs(partitions)
     assert (later["p7"] - first["p7"]).total_seconds() == 60
     assert later["p1100"] == first["p1100"]
+
+
+def test_a_sign_written_late_does_not_hide_a_newer_one(log: TableLog, clock: Clock) -> None:
+    late = TableLog("log", clock)
+    late.sign_of_life("a")
+    clock.now += 600
+    log.sign_of_life("a")
+    log.flush()
+    late.close()
+    assert log.last_signs(["a"])["a"].timestamp() == clock.now
 
 
 def test_signs_that_cannot_be_written_wait(log: TableLog, monkeypatch: pytest.MonkeyPatch) -> None:

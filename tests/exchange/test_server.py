@@ -112,19 +112,21 @@ async def test_prove(authority: Authority) -> None:
             await server.prove(endpoint, ANNA, "victim@example.com", 5)
 
 
-async def test_describe_asks_side_by_side(authority: Authority) -> None:
-    async def slow(operation: str) -> bytes:
-        await asyncio.sleep(0.3)
-        return await answer_all(operation)
-
-    async with exchange(authority, slow) as (server, endpoint, site):
-        began = time.monotonic()
+async def test_describe_asks_one_after_the_other(authority: Authority) -> None:
+    async with exchange(authority, answer_all) as (server, endpoint, site):
         described = await server.describe(endpoint, ANNA, ["1", "2", "1"], True, 5)
-        assert time.monotonic() - began < 0.55
     assert [item.subject for item in described.items.values()] == ["Lunch", "Second"]
     assert list(described.items) == ["1", "2"]
     assert described.unread_count == 5
-    assert sorted(asked(seen) for seen in site.requests) == ["GetFolder", "GetItem"]
+    assert [asked(seen) for seen in site.requests] == ["GetItem", "GetFolder"]
+
+
+async def test_a_changed_password_is_one_failed_login(authority: Authority) -> None:
+    refused = always(http_answer(401, b"", WWW_Authenticate="Basic"))
+    async with exchange(authority, refused) as (server, endpoint, site):
+        with pytest.raises(CredentialsRefused):
+            await server.describe(endpoint, ANNA, ["1"], True, 5)
+    assert len(site.requests) == 1
 
 
 async def test_describe_asks_only_what_is_wanted(authority: Authority) -> None:

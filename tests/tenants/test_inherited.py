@@ -57,6 +57,18 @@ def test_defaults_then_the_nearest_override(line: list[OrganizationGroup]) -> No
     assert settings_for(create_group("Other"), Trial) == Trial()
 
 
+def test_values_are_stored_as_sql_server_takes_them(line: list[OrganizationGroup]) -> None:
+    override(line[0], Trial, minutes=60, enabled=False, hours=None, names=("x",))
+    stored = dict(OgSetting.objects.values_list("key", "value"))
+    assert stored == {
+        "trial.minutes": [60],
+        "trial.enabled": [False],
+        "trial.hours": [None],
+        "trial.names": [["x"]],
+    }
+    assert settings_for(line[2], Trial) == Trial(60, hours=None, enabled=False, names=("x",))
+
+
 def test_one_query(line: list[OrganizationGroup]) -> None:
     override(line[0], Trial, minutes=60, enabled=False)
     with CaptureQueriesContext(connection) as queries:
@@ -107,13 +119,25 @@ def test_security_settings_only_narrow_below_the_root(line: list[OrganizationGro
         override(leaf, Trial, content="sender")
 
 
+def test_no_limit_is_the_widest(line: list[OrganizationGroup]) -> None:
+    root, middle, leaf = line
+    with pytest.raises(SettingRefused, match="wider"):
+        override(leaf, Trial, hours=None)
+    override(root, Trial, hours=None)
+    override(middle, Trial, hours=12.0)
+    assert settings_for(leaf, Trial).hours == 12.0
+    override(leaf, Trial, hours=1.0)
+    assert settings_for(leaf, Trial).hours == 1.0
+
+
 def test_a_stored_value_that_no_longer_fits_is_inherited(
     line: list[OrganizationGroup], caplog: pytest.LogCaptureFixture
 ) -> None:
     root, _, leaf = line
     override(root, Trial, minutes=60)
-    OgSetting.objects.create(og=leaf, key="trial.minutes", value=99_999)
-    OgSetting.objects.create(og=leaf, key="trial.enabled", value="marked-value")
+    OgSetting.objects.create(og=leaf, key="trial.minutes", value=[99_999])
+    OgSetting.objects.create(og=leaf, key="trial.enabled", value=["marked-value"])
+    OgSetting.objects.create(og=leaf, key="trial.flavour", value=5)
     assert settings_for(leaf, Trial) == Trial(minutes=60)
     assert "trial.minutes" in caplog.text
     assert "marked-value" not in caplog.text

@@ -118,8 +118,8 @@ class _Control:
         body = await _json(request)
         if body.get("kind", "Message") not in KINDS:
             raise ValueError("unknown kind")
-        names = ("to", "from_name", "from_address", "subject", "body")
-        names += ("kind", "is_read", "folder", "age_s")
+        names = ["to", "from_name", "from_address", "subject", "body"]
+        names += ["kind", "is_read", "folder", "age_s"]
         return web.json_response({"item_id": self._lab.deliver(**_only(body, *names))})
 
     async def read(self, request: web.Request) -> web.Response:
