@@ -83,9 +83,8 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
             credentials=credentials.get(row.id),
             works=tuple(works[row.id]),
             targets=tuple(
-                target
+                _target(device, proof_lasts[device.og_id])
                 for device in devices.get(row.mailbox_id, ())
-                if (target := _target(device, proof_lasts[device.og_id])) is not None
             ),
         )
         for row in subscriptions
@@ -112,13 +111,16 @@ def _proof_lasts(devices: Iterable[Device]) -> dict[int, timedelta]:
     }
 
 
-def _target(device: Device, proof_lasts: timedelta) -> Target | None:
-    """How a device is reached; None for one that has not proved the mailbox since a refusal."""
-    if device.proved_at is None:
-        return None
+def _target(device: Device, proof_lasts: timedelta) -> Target:
+    """How a device that was let in is reached, and how much it may hear now.
+
+    Content needs the device's own recent proof. One that must prove itself anew, because a
+    password was refused, hears of new mail all the same: until its next check-in it can't know.
+    """
     level = device.content_wish or payload.LEVELS[-1]
-    if device.proved_at < clock.now() - proof_lasts and level != "none":
-        level = "generic"  # content needs the device's own recent proof
+    proved = device.proved_at is not None and device.proved_at >= clock.now() - proof_lasts
+    if not proved and level != "none":
+        level = "generic"
     return Target(
         device_id=device.id, app=device.app_id, token=registry.push_token(device), level=level
     )

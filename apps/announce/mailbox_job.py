@@ -222,7 +222,9 @@ def _does_not_open(subscription_id: uuid.UUID) -> None:
 
 def _credentials_refused(context: Context, credentials: Credentials) -> None:
     refusals.remember(context.mailbox, credentials)
-    ending.suspect(context.subscription.id, "credentials_refused")
+    # One that was superseded meanwhile says nothing of the credentials in use now.
+    if ending.suspect(context.subscription.id, "credentials_refused"):
+        registry.demand_proof(context.mailbox.pk)
     log.info("subscription %s: credentials refused", context.subscription.id)
 
 

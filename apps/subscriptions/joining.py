@@ -167,12 +167,12 @@ class Joiner:
             won = bool(alive) and current.swap(case.mailbox.pk, old, mine)
             current.release(case.mailbox.pk, mine)
         if not won:
-            ending.end(mine, "superseded", shred_now=False)
+            ending.supersede(mine)
             return
         since = case.subscription.created_at
         if old is not None and old != mine:
             since = self._last_sign(old) or since
-            ending.end(old, "superseded", shred_now=False)
+            ending.supersede(old)
         gap = MailWork(creds=case.creds, catch_up_since=since)
         self._log.append(
             NewEntry(kind=MAIL, partition=webhook_url.name_of(mine), payload=gap.to_bytes())
@@ -256,6 +256,10 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     current.release(case.mailbox.pk, case.subscription.id)
     if isinstance(error, errors.CredentialsRefused):
         refusals.remember(case.mailbox, case.credentials)
+        # Only a password that was right before tells that it was changed. Anybody may guess one,
+        # and must not be able to silence the owner's phones by it.
+        if case.device.proved_at is not None:
+            registry.demand_proof(case.mailbox.pk)
     elif error.transient or isinstance(error, _MENDED_ELSEWHERE):
         waited = clock.now() - case.subscription.created_at
         if waited < PATIENCE:

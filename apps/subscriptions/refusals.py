@@ -8,14 +8,13 @@ from __future__ import annotations
 from django.db import IntegrityError, transaction
 
 from apps.devices.models import Mailbox
-from apps.devices.registry import demand_proof
 from apps.exchange.interface import Credentials
 from apps.subscriptions.models import RefusedCredential
 from apps.vault.lookup import lookup_hmac
 
 
 def remember(mailbox: Mailbox, credentials: Credentials) -> None:
-    """Record a 401; all devices of the mailbox must prove themselves anew."""
+    """Record a 401."""
     try:
         with transaction.atomic():
             RefusedCredential.objects.create(
@@ -23,7 +22,6 @@ def remember(mailbox: Mailbox, credentials: Credentials) -> None:
             )
     except IntegrityError:
         pass  # remembered already, by another worker
-    demand_proof(mailbox.pk)
 
 
 def known(mailbox: Mailbox, credentials: Credentials) -> bool:
