@@ -20,18 +20,18 @@ from kombu.utils.json import dumps
 class Channel(filesystem.Channel):
     """Writes under a name that no reader takes, then renames."""
 
-    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:
+    def _put(self, queue: str, message: Any, **_kwargs: Any) -> None:
         folder = Path(self.data_folder_out)
         # The names must be kombu's: readers take `<time>_<id>.<queue>.msg`, oldest first.
         name = f"{round(monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
         unfinished = folder / f"{name}.part"
         try:
-            unfinished.write_bytes(dumps(payload).encode())
+            unfinished.write_bytes(dumps(message).encode())
             unfinished.replace(folder / name)
         except OSError as error:
             raise ChannelError(f"can't write a message ({type(error).__name__})") from error
 
-    def _get(self, queue: str) -> Any:
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
         try:
             return super()._get(queue)
         except ValueError:
