@@ -96,6 +96,8 @@ class MailboxJob:
     async def _gather(self, context: Context, todo: Plan) -> tuple[list[_News], int | None]:
         """Fetch details and unread count; fall back on «New mail» where they can't be had."""
         plain = [_News(item_id, None) for item_id in todo.delivered]
+        if context.refused:
+            await in_database(ending.suspect, context.subscription.id, "credentials_refused")
         if not context.may_fetch:
             return plain, todo.unread_count
         credentials = context.credentials
@@ -221,7 +223,9 @@ def _does_not_open(subscription_id: uuid.UUID) -> None:
 
 
 def _credentials_refused(context: Context, credentials: Credentials) -> None:
-    refusals.remember(context.mailbox, credentials)
+    # A superseded subscription's are out of date: that says nothing of the devices now.
+    served = context.subscription.state == SubscriptionState.ACTIVE
+    refusals.remember(context.mailbox, credentials, proved_before=served)
     ending.suspect(context.subscription.id, "credentials_refused")
     log.info("subscription %s: credentials refused", context.subscription.id)
 

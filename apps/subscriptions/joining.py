@@ -7,6 +7,7 @@ subscription the current one. Every step can be repeated after a crash.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import uuid
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
+from weakref import WeakValueDictionary
 
 from django.conf import settings
 from django.db import transaction
@@ -113,6 +115,7 @@ class Joiner:
         self._log = event_log
         self._server = server
         self._wake_drain = wake_drain
+        self._logins: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def finish(self, entry: Entry) -> float | None:
         """Work on one join entry.
@@ -128,9 +131,7 @@ class Joiner:
             return await in_database(_failed, case, error)
 
     async def _try(self, case: _Case) -> float | None:
-        proof = await self._server.prove(
-            case.endpoint, case.credentials, case.address, DEADLINE_S / 2
-        )
+        proof = await self._prove(case)
         if not await in_database(_proved, case, proof):
             return None
         turn = await in_database(_turn, case)
@@ -147,6 +148,19 @@ class Joiner:
             )
         await in_database(self._complete, case, joined)
         return None
+
+    async def _prove(self, case: _Case) -> Proof:
+        """One login of an account at a time: many at once would all be tried before any counts."""
+        account = refusals.account(case.mailbox, case.credentials)
+        async with self._logins.setdefault(account, asyncio.Lock()):
+            await in_database(refusals.check, case.mailbox, case.credentials)
+            try:
+                return await self._server.prove(
+                    case.endpoint, case.credentials, case.address, DEADLINE_S / 2
+                )
+            except errors.CredentialsRefused:
+                await in_database(_remember, case)
+                raise
 
     def _complete(self, case: _Case, joined: Joined | None) -> None:
         """Make the subscription current, then look for mail that came in the gap before it."""
@@ -204,9 +218,6 @@ def _load(entry: Entry) -> _Case | None:
         log.warning("credentials of a join did not open: subscription %s", subscription.id)
         ending.end(subscription.id, "credentials_not_opened", shred_now=True)
         return None
-    if refusals.known(mailbox, credentials):
-        _refuse(subscription, device, "credentials_refused")
-        return None
     chosen = settings_for(device.og, SubscriptionSettings)
     return _Case(
         subscription=subscription,
@@ -255,7 +266,7 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     """Decide about a join that Exchange did not let through."""
     current.release(case.mailbox.pk, case.subscription.id)
     if isinstance(error, errors.CredentialsRefused):
-        refusals.remember(case.mailbox, case.credentials)
+        _remember(case)
     elif error.transient or isinstance(error, _MENDED_ELSEWHERE):
         waited = clock.now() - case.subscription.created_at
         if waited < PATIENCE:
@@ -267,6 +278,12 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
             return None
     _refuse(case.subscription, case.device, error.code)
     return None
+
+
+def _remember(case: _Case) -> None:
+    refusals.remember(
+        case.mailbox, case.credentials, proved_before=case.device.proved_at is not None
+    )
 
 
 def _refuse(subscription: Subscription, device: Device, code: str) -> None:
