@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from apps import clock
 from apps.announce import payload
 from apps.announce.context import Context, Target
 from apps.announce.plan import Plan, is_news, plan
@@ -191,7 +192,9 @@ async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -
         if mark:
             outcome.seen.append(mark)
     elif result.status == "dead":
-        await in_database(registry.retire_dead_token, target.device_id, result.dead_since)
+        await in_database(
+            registry.retire_dead_token, target.device_id, target.token, result.dead_since
+        )
     elif result.status == "retry":
         outcome.again(result.retry_after_s)
     else:
@@ -208,7 +211,7 @@ def _promote(subscription_id: uuid.UUID, named: str) -> None:
     """The first notification may come before Subscribe has answered: it is as good an answer."""
     Subscription.objects.filter(
         id=subscription_id, state=SubscriptionState.PENDING, foreign_hmac=""
-    ).update(state=SubscriptionState.ACTIVE, foreign_hmac=named)
+    ).update(state=SubscriptionState.ACTIVE, foreign_hmac=named, state_at=clock.now())
 
 
 def _does_not_open(subscription_id: uuid.UUID) -> None:

@@ -28,18 +28,23 @@ REFUSAL_REMEMBERED = timedelta(hours=24)
 ENDED_KEPT = timedelta(days=30)
 
 
-def end(subscription_id: uuid.UUID, reason: str, *, shred_now: bool) -> None:
-    """End a subscription. What it already reported is still drained unless its key goes now."""
+def end(subscription_id: uuid.UUID, reason: str, *, shred_now: bool) -> bool:
+    """End a subscription. What it already reported is still drained unless its key goes now.
+
+    Returns False when it had ended before; its first reason stays.
+    """
     with transaction.atomic():
-        Subscription.objects.filter(id=subscription_id).exclude(
+        live = Subscription.objects.filter(id=subscription_id).exclude(
             state=SubscriptionState.ENDED
-        ).update(state=SubscriptionState.ENDED, reason=reason, state_at=clock.now())
+        )
+        ended = live.update(state=SubscriptionState.ENDED, reason=reason, state_at=clock.now())
         Mailbox.objects.filter(current_subscription=subscription_id).update(
             current_subscription=None
         )
         if shred_now:
             sealing.shred([subscription_id])
     get_log().set_unwanted(name_of(subscription_id))
+    return bool(ended)
 
 
 def suspect(subscription_id: uuid.UUID, reason: str) -> bool:

@@ -59,6 +59,7 @@ class _Case:
     credentials: Credentials = field(repr=False)
     status_frequency_minutes: int
     creds: str = field(repr=False)
+    enrolment: str = field(repr=False)
     callback_url: str = field(repr=False)
 
 
@@ -77,7 +78,7 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
         plaintext.encode(),
         room=webhook_url.room_for_credentials(subscription.id),
     )
-    work = JoinWork(device_id=device.id, creds=creds)
+    work = JoinWork(device_id=device.id, creds=creds, enrolment=device.secret_hash)
     return NewEntry(
         kind=JOIN, partition=webhook_url.name_of(subscription.id), payload=work.to_bytes()
     )
@@ -212,6 +213,9 @@ def _load(entry: Entry) -> _Case | None:
     promoted = subscription.state == SubscriptionState.ACTIVE
     if subscription.state != SubscriptionState.PENDING and not promoted:
         return None
+    if device.secret_hash != work.enrolment or device.state not in registry.MAY_PROVE:
+        ending.end(subscription.id, "device_gone", shred_now=True)
+        return None
     try:
         address, credentials = _parse(sealing.unseal(subscription.id, work.creds))
     except sealing.UnsealFailed:
@@ -228,13 +232,14 @@ def _load(entry: Entry) -> _Case | None:
         credentials=credentials,
         status_frequency_minutes=chosen.status_frequency_minutes,
         creds=work.creds,
+        enrolment=work.enrolment,
         callback_url=webhook_url.form(subscription.id, work.creds),
     )
 
 
 def _proved(case: _Case, proof: Proof) -> bool:
-    """Record a proof; False when the device went away or was blocked meanwhile."""
-    if not registry.proved(case.device.id):
+    """Record a proof; False when the device left, was blocked or enrolled anew meanwhile."""
+    if not registry.proved(case.device.id, enrolment=case.enrolment):
         ending.end(case.subscription.id, "device_gone", shred_now=True)
         return False
     inbox = lookup_hmac("inbox", proof.inbox_id)
@@ -287,9 +292,13 @@ def _remember(case: _Case) -> None:
 
 
 def _refuse(subscription: Subscription, device: Device, code: str) -> None:
-    """The join is over and the device hears why at its next check-in."""
+    """The join is over and the device hears why at its next check-in.
+
+    Unless it has begun another join since, whose outcome counts.
+    """
+    if not ending.end(subscription.id, code, shred_now=True):
+        return
     registry.move(device.id, DeviceState.REFUSED, code)
-    ending.end(subscription.id, code, shred_now=True)
     log.info("device %s refused: %s", device.id, code)
 
 

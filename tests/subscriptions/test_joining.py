@@ -285,6 +285,56 @@ async def test_a_stranger_at_the_mailbox_does_not_unprove_its_devices(site: Site
     assert owner.proved_at is not None
 
 
+async def test_a_proof_is_not_given_to_who_took_the_row_over(site: Site) -> None:
+    """A stranger with the address and the push token enrols while Exchange is being asked."""
+    device = await in_database(site.enrol)
+    entry = await in_database(site.begin, device)
+    prove = site.joiner._server.prove
+
+    async def slow(*asked: Any) -> Any:
+        proof = await prove(*asked)
+        await in_database(site.enrol)
+        return proof
+
+    site.joiner._server.prove = slow  # type: ignore[method-assign]
+    assert await site.joiner.finish(entry) is None
+    await in_database(device.refresh_from_db)
+    assert (device.state, device.proved_at) == ("joining", None)
+    assert site.held() == 0
+    # Nor later, when a worker that died comes back to the entry.
+    assert await site.joiner.finish(entry) is None
+    await in_database(device.refresh_from_db)
+    assert device.proved_at is None
+
+
+async def test_an_earlier_joins_refusal_leaves_the_later_one_alone(site: Site) -> None:
+    device = await in_database(site.enrol)
+    wrong = Credentials("basic", "EXAMPLE\\anna", "wrong")
+    earlier = await in_database(site.begin, device, wrong)
+    later: list[Entry] = []
+    prove = site.joiner._server.prove
+
+    async def slow(*asked: Any) -> Any:
+        if not later:
+            later.append(await in_database(site.begin, device))
+        return await prove(*asked)
+
+    site.joiner._server.prove = slow  # type: ignore[method-assign]
+    assert await site.joiner.finish(earlier) is None
+    assert await in_database(state, device) == ("joining", "")
+    assert await site.joiner.finish(later[0]) is None
+    assert await in_database(state, device) == ("active", "")
+
+
+async def test_a_blocked_device_costs_no_call(site: Site) -> None:
+    device = await in_database(site.enrol)
+    entry = await in_database(site.begin, device)
+    await in_database(Device.objects.update, state=DeviceState.BLOCKED)
+    assert await site.joiner.finish(entry) is None
+    assert await in_database(state, device) == ("blocked", "")
+    assert site.lab.counters()["calls"] == {}
+
+
 async def _until(done: Callable[[], bool], seconds: float = 10.0) -> None:
     ends = time.monotonic() + seconds
     while not done():
