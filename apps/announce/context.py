@@ -119,10 +119,10 @@ def _proof_lasts(devices: Iterable[Device]) -> dict[int, timedelta]:
 
 
 def _target(device: Device, proof_lasts: timedelta) -> Target:
-    """How a device is reached, and how much it may be told.
+    """How a device that was let in is reached, and how much it may hear now.
 
-    An active one has proved the mailbox once. Content needs its own recent proof; without it
-    (too old, or a refusal since) it still hears that there is mail: nothing else would tell it.
+    Content needs the device's own recent proof. One that must prove itself anew, because a
+    password was refused, hears of new mail all the same: until its next check-in it can't know.
     """
     level = device.content_wish or payload.LEVELS[-1]
     proved = device.proved_at is not None and device.proved_at >= clock.now() - proof_lasts

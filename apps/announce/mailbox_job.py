@@ -226,10 +226,10 @@ def _does_not_open(subscription_id: uuid.UUID) -> None:
 
 
 def _credentials_refused(context: Context, credentials: Credentials) -> None:
-    # A superseded subscription's are out of date: that says nothing of the devices now.
-    served = context.subscription.state == SubscriptionState.ACTIVE
-    refusals.remember(context.mailbox, credentials, proved_before=served)
-    ending.suspect(context.subscription.id, "credentials_refused")
+    refusals.remember(context.mailbox, credentials)
+    # One that was superseded meanwhile says nothing of the credentials in use now.
+    if ending.suspect(context.subscription.id, "credentials_refused"):
+        registry.demand_proof(context.mailbox.pk)
     log.info("subscription %s: credentials refused", context.subscription.id)
 
 

@@ -47,6 +47,17 @@ def end(subscription_id: uuid.UUID, reason: str, *, shred_now: bool) -> bool:
     return bool(ended)
 
 
+def supersede(subscription_id: uuid.UUID) -> None:
+    """End a subscription because another one serves its mailbox.
+
+    What it has reported is drained with its own credentials, unless these are the trouble: it
+    then keeps that as its reason, so that refused ones are never tried again.
+    """
+    suspects = Subscription.objects.filter(id=subscription_id, state=SubscriptionState.SUSPECT)
+    reason = suspects.values_list("reason", flat=True).first()
+    end(subscription_id, reason or "superseded", shred_now=False)
+
+
 def suspect(subscription_id: uuid.UUID, reason: str) -> bool:
     """Note that an active subscription can't do its work any more; repaired by a check-in."""
     return bool(
@@ -123,4 +134,4 @@ def _end_left_behind(now: datetime) -> None:
         .exclude(mailbox__current_subscription=F("id"))
     )
     for subscription_id in left_behind.values_list("id", flat=True)[:500]:
-        end(subscription_id, "superseded", shred_now=False)
+        supersede(subscription_id)

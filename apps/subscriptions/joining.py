@@ -160,7 +160,7 @@ class Joiner:
                     case.endpoint, case.credentials, case.address, DEADLINE_S / 2
                 )
             except errors.CredentialsRefused:
-                await in_database(_remember, case)
+                await in_database(refusals.remember, case.mailbox, case.credentials)
                 raise
 
     def _complete(self, case: _Case, joined: Joined | None) -> None:
@@ -182,12 +182,12 @@ class Joiner:
             won = bool(alive) and current.swap(case.mailbox.pk, old, mine)
             current.release(case.mailbox.pk, mine)
         if not won:
-            ending.end(mine, "superseded", shred_now=False)
+            ending.supersede(mine)
             return
         since = case.subscription.created_at
         if old is not None and old != mine:
             since = self._last_sign(old) or since
-            ending.end(old, "superseded", shred_now=False)
+            ending.supersede(old)
         gap = MailWork(creds=case.creds, catch_up_since=since)
         self._log.append(
             NewEntry(kind=MAIL, partition=webhook_url.name_of(mine), payload=gap.to_bytes())
@@ -271,7 +271,11 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     """Decide about a join that Exchange did not let through."""
     current.release(case.mailbox.pk, case.subscription.id)
     if isinstance(error, errors.CredentialsRefused):
-        _remember(case)
+        refusals.remember(case.mailbox, case.credentials)
+        # Only a password that was right before tells that it was changed. Anybody may guess one,
+        # and must not be able to silence the owner's phones by it.
+        if case.device.proved_at is not None:
+            registry.demand_proof(case.mailbox.pk)
     elif error.transient or isinstance(error, _MENDED_ELSEWHERE):
         waited = clock.now() - case.subscription.created_at
         if waited < PATIENCE:
@@ -283,12 +287,6 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
             return None
     _refuse(case.subscription, case.device, error.code)
     return None
-
-
-def _remember(case: _Case) -> None:
-    refusals.remember(
-        case.mailbox, case.credentials, proved_before=case.device.proved_at is not None
-    )
 
 
 def _refuse(subscription: Subscription, device: Device, code: str) -> None:

@@ -15,7 +15,6 @@ from django.db import IntegrityError, transaction
 
 from apps import clock
 from apps.devices.models import Mailbox
-from apps.devices.registry import demand_proof
 from apps.exchange import errors
 from apps.exchange.interface import Credentials
 from apps.subscriptions.models import RefusedCredential
@@ -33,12 +32,8 @@ class AccountAtRisk(errors.ExchangeError):
     transient = True
 
 
-def remember(mailbox: Mailbox, credentials: Credentials, *, proved_before: bool) -> None:
-    """Record a 401.
-
-    With `proved_before`, these credentials were once good for the mailbox, and all its devices
-    must prove themselves anew. Others say nothing of it: a stranger may have made them up.
-    """
+def remember(mailbox: Mailbox, credentials: Credentials) -> None:
+    """Record a 401."""
     try:
         with transaction.atomic():
             RefusedCredential.objects.create(
@@ -48,8 +43,6 @@ def remember(mailbox: Mailbox, credentials: Credentials, *, proved_before: bool)
             )
     except IntegrityError:
         pass  # remembered already, by another worker
-    if proved_before:
-        demand_proof(mailbox.pk)
 
 
 def known(mailbox: Mailbox, credentials: Credentials) -> bool:

@@ -71,5 +71,5 @@ def test_refused_credentials_are_not_tried_again(entry: Entry, state: str, reaso
     Subscription.objects.update(state=state, reason=reason)
     context = only(entry)
     assert context.may_fetch
-    refusals.remember(context.mailbox, CREDENTIALS, proved_before=False)
+    refusals.remember(context.mailbox, CREDENTIALS)
     assert not only(entry).may_fetch
