@@ -116,10 +116,10 @@ def housekeeping() -> None:
         )
         end(subscription.id, reason, shred_now=True)
     ended = Subscription.objects.filter(state=SubscriptionState.ENDED)
-    drained = ended.filter(
-        state_at__lt=now - DRAINED_AFTER, state_at__gt=now - DRAINED_AFTER - timedelta(days=1)
+    in_use = Subscription.objects.exclude(
+        state=SubscriptionState.ENDED, state_at__lt=now - DRAINED_AFTER
     )
-    sealing.shred(list(drained.values_list("id", flat=True)[:500]))
+    sealing.shred_all_but(in_use.values("id"))
     ended.filter(state_at__lt=now - ENDED_KEPT).delete()
     RefusedCredential.objects.filter(refused_at__lt=now - REFUSAL_REMEMBERED).delete()
     get_log().purge()
