@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from apps import clock
 from apps.announce import payload
 from apps.announce.context import Context, Target
 from apps.announce.plan import Plan, is_news, plan
@@ -84,7 +85,7 @@ class MailboxJob:
         outcome = Outcome()
         if todo.empty or not context.targets:
             return outcome
-        news, unread = await self._gather(context, todo)
+        news, unread = await self._gather(context, todo, outcome)
         await self._announce(context, news, unread, outcome)
         return outcome
 
@@ -99,9 +100,16 @@ class MailboxJob:
             log.warning("Exchange ended subscription %s: %s", subscription.id, failed[:60])
             await in_database(ending.lose, subscription.id, "ended_by_exchange")
 
-    async def _gather(self, context: Context, todo: Plan) -> tuple[list[_News], int | None]:
-        """Fetch details and unread count; fall back on «New mail» where they can't be had."""
+    async def _gather(
+        self, context: Context, todo: Plan, outcome: Outcome
+    ) -> tuple[list[_News], int | None]:
+        """Fetch details and unread count; fall back on «New mail» where they can't be had.
+
+        That can't be said of what only a fetch would find or judge: it is tried again.
+        """
         plain = [_News(item_id, None) for item_id in todo.delivered]
+        if context.refused:
+            await in_database(ending.suspect, context.subscription.id, "credentials_refused")
         if not context.may_fetch:
             return plain, todo.unread_count
         credentials = context.credentials
@@ -118,6 +126,8 @@ class MailboxJob:
                 context.subscription.id,
                 error.code,
             )
+            if todo.catch_up_since or todo.appeared:
+                outcome.again(error.back_off_s if isinstance(error, errors.ServerBusy) else 0.0)
         return plain, todo.unread_count
 
     async def _fetch(
@@ -135,12 +145,11 @@ class MailboxJob:
     async def _fetch_once(
         self, context: Context, credentials: Credentials, todo: Plan, gives_up: float
     ) -> tuple[list[_News], int | None]:
-        left = max(0.5, gives_up - time.monotonic())
         wants_count = todo.unread_count is None
         described = Described(items={}, unread_count=None)
         if todo.item_ids or wants_count:
             described = await self._server.describe(
-                context.endpoint, credentials, todo.item_ids, wants_count, left
+                context.endpoint, credentials, todo.item_ids, wants_count, _left(gives_up)
             )
         news = [
             _News(item_id, payload.content_of(item))
@@ -150,7 +159,11 @@ class MailboxJob:
         ]
         if todo.catch_up_since:
             missed = await self._server.newest_unread(
-                context.endpoint, credentials, todo.catch_up_since, CATCH_UP_LIMIT, left
+                context.endpoint,
+                credentials,
+                todo.catch_up_since,
+                CATCH_UP_LIMIT,
+                _left(gives_up),
             )
             known = {one.item_id for one in news}
             news += [
@@ -191,18 +204,24 @@ class MailboxJob:
         self._unwritten.update(outcome.seen)
 
 
+def _left(gives_up: float) -> float:
+    return max(0.5, gives_up - time.monotonic())
+
+
 async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -> None:
     """Take one push's result: mark it, retire a dead token, or ask for another try."""
     if result.status == "accepted":
         if mark:
             outcome.seen.append(mark)
     elif result.status == "dead":
-        await in_database(registry.retire_dead_token, target.device_id, result.dead_since)
+        await in_database(
+            registry.retire_dead_token, target.device_id, target.token, result.dead_since
+        )
     elif result.status == "retry":
         outcome.again(result.retry_after_s)
     else:
         log.error("a push to device %s failed: %s", target.device_id, result.reason)
-        if result.reason not in _HOPELESS:
+        if result.reason not in _HOPELESS and not result.reason.endswith("_malformed"):
             outcome.again(60.0)
 
 
@@ -214,7 +233,7 @@ def _promote(subscription_id: uuid.UUID, named: str) -> None:
     """The first notification may come before Subscribe has answered: it is as good an answer."""
     Subscription.objects.filter(
         id=subscription_id, state=SubscriptionState.PENDING, foreign_hmac=""
-    ).update(state=SubscriptionState.ACTIVE, foreign_hmac=named)
+    ).update(state=SubscriptionState.ACTIVE, foreign_hmac=named, state_at=clock.now())
 
 
 def _does_not_open(subscription_id: uuid.UUID) -> None:

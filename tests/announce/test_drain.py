@@ -204,6 +204,19 @@ async def test_a_job_that_fails_is_tried_again_and_stops_nobody(
     assert "secret-in-an-exception" not in caplog.text
 
 
+async def test_an_entry_that_can_not_be_read_stops_nobody(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna, ben = site.names
+    await in_database(site.log.append, NewEntry(MAIL, anna, b"secret-in-an-entry"))
+    await in_database(site.log.append, NewEntry(MAIL, "no name of ours", b"{}"))
+    await in_database(site.append, ben)
+    await site.run()
+    assert len(site.job.batches) == 1
+    assert await depth(site) == 2
+    assert "secret-in-an-entry" not in caplog.text
+
+
 async def test_a_job_over_its_deadline_is_given_up_and_tried_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
