@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -35,6 +36,7 @@ PUSH_LIVES_S: Final = 24 * 3600
 # The most mails that one catch-up announces; the rest shows in the badge.
 CATCH_UP_LIMIT: Final = 10
 _ITEM_REF_LENGTH: Final = 32
+_FRESH_MARKS: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -64,6 +66,9 @@ class MailboxJob:
         self._log = event_log
         self._server = server
         self._pusher = pusher
+        # Marks of this process that may still be on their way into the log: two subscriptions of
+        # one mailbox report the same mail within milliseconds.
+        self._fresh: OrderedDict[str, None] = OrderedDict()
 
     async def run(self, context: Context, entries: Sequence[Entry]) -> Outcome:
         """Announce what these entries, oldest first, report."""
@@ -76,7 +81,7 @@ class MailboxJob:
             catch_up_since=min(since) if since else None,
         )
         outcome = Outcome()
-        if todo.empty or not context.targets:
+        if todo.empty or not context.targets or context.replaced:
             return outcome
         news, unread = await self._gather(context, todo)
         await self._announce(context, news, unread, outcome)
@@ -165,6 +170,7 @@ class MailboxJob:
             for one in news
         }
         told = await in_database(self._log.seen, list(marks.values())) if marks else set()
+        told |= self._fresh.keys() & set(marks.values())
         pushes: list[tuple[Target, str, Push]] = []
         for target in context.targets:
             untold = [
@@ -181,6 +187,9 @@ class MailboxJob:
         results = await asyncio.gather(*(self._pusher.push(push) for _, _, push in pushes))
         for (target, mark, _), result in zip(pushes, results, strict=True):
             await _settle(target, mark, result, outcome)
+        self._fresh.update(dict.fromkeys(outcome.seen))
+        while len(self._fresh) > _FRESH_MARKS:
+            self._fresh.popitem(last=False)
 
 
 async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -> None:

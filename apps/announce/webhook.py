@@ -65,7 +65,7 @@ def notify(request: HttpRequest) -> HttpResponse:
         return _result("Unsubscribe")
     name = webhook_url.name_of(subscription_id)
     try:
-        wanted = get_log().sign_of_life(name)
+        wanted = True
         if not foreign or not _only_alive(notification):
             work = MailWork(
                 creds=creds,
@@ -75,6 +75,10 @@ def notify(request: HttpRequest) -> HttpResponse:
             )
             wanted = get_log().append(NewEntry(kind=MAIL, partition=name, payload=work.to_bytes()))
             wake_drain()
+        if not notification.error_code:
+            # A catch-up begins at the last sign: none before the events are in the log, and none
+            # where Exchange says that it lost some.
+            wanted = get_log().sign_of_life(name) and wanted
     except LogUnavailable:
         unavailable = _refusal(503, "try again")
         unavailable["Retry-After"] = _RETRY_AFTER_S

@@ -95,13 +95,25 @@ def test_what_a_dead_worker_left_live_but_not_current_is_ended(
 def test_refused_credentials_are_known_for_a_day_and_no_other(
     active: Subscription, mailbox: Mailbox
 ) -> None:
-    Device.objects.update(proved_at=timezone.now())
     refusals.remember(mailbox, CREDENTIALS)
     refusals.remember(mailbox, CREDENTIALS)
     assert RefusedCredential.objects.count() == 1
     assert refusals.known(mailbox, CREDENTIALS)
     assert not refusals.known(mailbox, Credentials("basic", "anna", "Secret"))
-    assert Device.objects.get().proved_at is None
     RefusedCredential.objects.update(refused_at=timezone.now() - timedelta(hours=25))
     ending.housekeeping()
     assert not refusals.known(mailbox, CREDENTIALS)
+
+
+def test_a_superseded_subscription_is_drained_unless_its_credentials_were_refused(
+    active: Subscription,
+) -> None:
+    suspect = Subscription.objects.create(
+        mailbox=active.mailbox, ews_url=active.ews_url, state="active"
+    )
+    assert ending.suspect(suspect.id, "credentials_refused")
+    for subscription in (active, suspect):
+        ending.supersede(subscription.id)
+        subscription.refresh_from_db()
+    assert (active.state, active.reason) == ("ended", "superseded")
+    assert (suspect.state, suspect.reason) == ("ended", "credentials_refused")
