@@ -149,6 +149,20 @@ class Road:
         """Wait until a mail is announced on the phone; returns that push."""
         return self.gets(phone, lambda push: push.body == subject, f"«{subject}»", seconds)
 
+    def plain(self, phone: Phone, number: int, seconds: float = RING_S) -> Push:
+        """Wait until the phone has had so many announcements without sender and subject."""
+
+        def found() -> list[Push]:
+            every = self.announcements(phone)
+            return [push for push in every if (push.title, push.body) == ("New mail", "")]
+
+        until(
+            f"{number} plain announcements on {phone.name}",
+            lambda: len(found()) == number,
+            seconds,
+        )
+        return found()[-1]
+
     def badge(self, phone: Phone, number: int, seconds: float = RING_S) -> None:
         """Wait until the badge is this number."""
 
