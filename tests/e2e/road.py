@@ -85,9 +85,10 @@ class Exchange:
         found: dict[str, int] = self._call("GET", "subscriptions")["by_mailbox"]
         return found
 
-    def calls(self) -> int:
-        """How many operations it was asked for."""
-        return sum(self._counters()["calls"].values())
+    def calls(self, operation: str = "") -> int:
+        """How many operations it was asked for: of one kind, or all."""
+        found: dict[str, int] = self._counters()["calls"]
+        return found.get(operation, 0) if operation else sum(found.values())
 
     def connections(self) -> int:
         """How many connections it ever took a request on."""
