@@ -36,6 +36,7 @@ PUSH_LIVES_S: Final = 24 * 3600
 # The most mails that one catch-up announces; the rest shows in the badge.
 CATCH_UP_LIMIT: Final = 10
 _ITEM_REF_LENGTH: Final = 32
+_FRESH_MARKS: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -83,7 +84,7 @@ class MailboxJob:
             catch_up_since=min(since) if since else None,
         )
         outcome = Outcome()
-        if todo.empty or not context.targets:
+        if todo.empty or not context.targets or context.replaced:
             return outcome
         news, unread = await self._gather(context, todo, outcome)
         await self._announce(context, news, unread, outcome)
