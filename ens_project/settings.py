@@ -185,6 +185,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 1.0,
         "options": {"queue": "join", "expires": 5},
     },
+    "wake": {
+        "task": "subscriptions.wake",
+        "schedule": 1.0,
+        "options": {"expires": 5},
+    },
+    "scan": {
+        "task": "subscriptions.scan",
+        "schedule": max(1.0, 60.0 / ENS.lab_clock_scale),
+        "options": {"expires": 60},
+    },
     "keypairs": {"task": "keypairs.rotate", "schedule": 60.0, "options": {"expires": 60}},
     "housekeeping": {
         "task": "subscriptions.housekeeping",
