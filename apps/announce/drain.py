@@ -44,6 +44,13 @@ class _Done:
     delayed: list[tuple[list[int], float]] = field(default_factory=list)
     buried: list[tuple[int, str]] = field(default_factory=list)
 
+    def add(self, other: _Done) -> None:
+        """Take over what another one holds."""
+        self.seen += other.seen
+        self.acknowledged += other.acknowledged
+        self.delayed += other.delayed
+        self.buried += other.buried
+
     def __bool__(self) -> bool:
         return bool(self.seen or self.acknowledged or self.delayed or self.buried)
 
@@ -203,9 +210,10 @@ class Drain:
             done, self._done = self._done, _Done()
             try:
                 await in_database(self._write, done)
+                self._job.marks_written(done.seen)
             except LogUnavailable:
-                # Not lost: the leases run out and the marks' absence only repeats a push.
-                log.warning("the event log is unavailable; done work may be repeated")
+                log.warning("the event log is unavailable; what is done is recorded later")
+                self._done.add(done)
         if time.monotonic() - self._renewed_at > _RENEW_EVERY_S and self._held:
             self._renewed_at = time.monotonic()
             held = [entry_id for ids in self._held.values() for entry_id in ids]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -65,6 +65,12 @@ class MailboxJob:
         self._log = event_log
         self._server = server
         self._pusher = pusher
+        # Announced, but the mark may not be in the log yet: the mailbox's next job must know.
+        self._unwritten: set[str] = set()
+
+    def marks_written(self, marks: Iterable[str]) -> None:
+        """Take note that these marks are in the log now."""
+        self._unwritten.difference_update(marks)
 
     async def run(self, context: Context, entries: Sequence[Entry]) -> Outcome:
         """Announce what these entries, oldest first, report."""
@@ -178,6 +184,7 @@ class MailboxJob:
             for one in news
         }
         told = await in_database(self._log.seen, list(marks.values())) if marks else set()
+        told |= self._unwritten.intersection(marks.values())
         pushes: list[tuple[Target, str, Push]] = []
         for target in context.targets:
             untold = [
@@ -194,6 +201,7 @@ class MailboxJob:
         results = await asyncio.gather(*(self._pusher.push(push) for _, _, push in pushes))
         for (target, mark, _), result in zip(pushes, results, strict=True):
             await _settle(target, mark, result, outcome)
+        self._unwritten.update(outcome.seen)
 
 
 def _left(gives_up: float) -> float:

@@ -105,7 +105,6 @@ def test_what_a_dead_worker_left_live_but_not_current_is_ended(
 def test_refused_credentials_are_known_for_a_day_and_no_other(
     active: Subscription, mailbox: Mailbox
 ) -> None:
-    Device.objects.update(proved_at=timezone.now())
     refusals.remember(mailbox, CREDENTIALS)
     refusals.remember(mailbox, CREDENTIALS)
     assert RefusedCredential.objects.count() == 1
