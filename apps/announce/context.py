@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from apps.subscriptions.entries import MailWork
 from apps.subscriptions.joining import endpoint_of, open_many
 from apps.subscriptions.models import Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
+from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
 from apps.vault.lookup import lookup_hmac
 
@@ -43,14 +45,17 @@ class Context:
     credentials: Credentials | None = field(repr=False)
     # Exchange has refused these credentials: one more try might lock the account.
     refused: bool
+    # An administrator has taken the host from the mail system's list since.
+    unlisted: bool
     works: tuple[MailWork, ...] = field(repr=False)
     targets: tuple[Target, ...]
+    loaded_at: float = field(default_factory=time.monotonic)
 
     @property
     def may_fetch(self) -> bool:
         """Whether the subscription's credentials may be used at Exchange."""
         state = self.subscription.state
-        return not self.refused and (
+        return not (self.refused or self.unlisted) and (
             state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
             # What a superseded one reported before Exchange was told is drained to the end.
             or (state == SubscriptionState.ENDED and self.subscription.reason == "superseded")
@@ -87,6 +92,7 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
             mailbox=row.mailbox,
             endpoint=endpoint_of(row.mailbox, row.ews_url),
             credentials=credentials.get(row.id),
+            unlisted=not mail_systems.lists(row.mailbox.mail_system, row.ews_url),
             refused=(row.mailbox_id, credentials.get(row.id)) in refused,
             works=tuple(works[row.id]),
             targets=tuple(

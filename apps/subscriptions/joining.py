@@ -32,6 +32,7 @@ from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import JOIN, MAIL, JoinWork, MailWork
 from apps.subscriptions.models import Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
+from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
 from apps.vault.lookup import lookup_hmac
 
@@ -215,6 +216,9 @@ def _load(entry: Entry) -> _Case | None:
         return None
     if device.secret_hash != work.enrolment or device.state not in registry.MAY_PROVE:
         ending.end(subscription.id, "device_gone", shred_now=True)
+        return None
+    if not mail_systems.lists(mailbox.mail_system, subscription.ews_url):
+        _refuse(subscription, device, "ews_url_not_allowed")
         return None
     try:
         address, credentials = _parse(sealing.unseal(subscription.id, work.creds))
