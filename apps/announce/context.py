@@ -17,7 +17,7 @@ from apps.exchange.interface import Credentials, Endpoint
 from apps.subscriptions import refusals, webhook_url
 from apps.subscriptions.entries import MailWork
 from apps.subscriptions.joining import endpoint_of, open_many
-from apps.subscriptions.models import Subscription, SubscriptionState
+from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
@@ -52,13 +52,22 @@ class Context:
     loaded_at: float = field(default_factory=time.monotonic)
 
     @property
+    def replaced(self) -> bool:
+        """Whether another subscription reports what this one does, and may fetch it too."""
+        return (
+            self.subscription.state == SubscriptionState.ENDED
+            and self.subscription.reason != SUPERSEDED
+            and self.mailbox.current_subscription is not None
+        )
+
+    @property
     def may_fetch(self) -> bool:
         """Whether the subscription's credentials may be used at Exchange."""
         state = self.subscription.state
         return not (self.refused or self.unlisted) and (
             state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
             # What a superseded one reported before Exchange was told is drained to the end.
-            or (state == SubscriptionState.ENDED and self.subscription.reason == "superseded")
+            or (state == SubscriptionState.ENDED and self.subscription.reason == SUPERSEDED)
         )
 
 

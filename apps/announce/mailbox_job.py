@@ -38,6 +38,7 @@ CATCH_UP_LIMIT: Final = 10
 # A device that was blocked or has left hears nothing more after 5 seconds (DESIGN.md, section 7).
 TARGETS_FRESH_S: Final = 3.0
 _ITEM_REF_LENGTH: Final = 32
+_FRESH_MARKS: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -85,7 +86,7 @@ class MailboxJob:
             catch_up_since=min(since) if since else None,
         )
         outcome = Outcome()
-        if todo.empty or not context.targets:
+        if todo.empty or not context.targets or context.replaced:
             return outcome
         news, unread = await self._gather(context, todo, outcome)
         await self._announce(context, news, unread, outcome)

@@ -83,10 +83,14 @@ def _take(subscription_id: UUID, creds: str, notification: Notification) -> Http
             foreign_hmac="" if foreign else named,
             error_code=notification.error_code or "",
         )
-        get_log().append(NewEntry(kind=MAIL, partition=name, payload=work.to_bytes()))
+        wanted = get_log().append(NewEntry(kind=MAIL, partition=name, payload=work.to_bytes()))
         wake_drain()
-    # After the append: a catch-up looks back to the last sign, and not before it.
-    wanted = get_log().sign_of_life(name)
+    else:
+        wanted = True
+    if not notification.error_code:
+        # A catch-up begins at the last sign: none before the events are in the log, and none
+        # where Exchange says that it lost some.
+        wanted = get_log().sign_of_life(name) and wanted
     return _result("OK" if wanted else "Unsubscribe")
 
 

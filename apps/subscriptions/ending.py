@@ -13,7 +13,12 @@ from apps import clock
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.eventlog.factory import get_log
 from apps.keypairs import sealing
-from apps.subscriptions.models import RefusedCredential, Subscription, SubscriptionState
+from apps.subscriptions.models import (
+    SUPERSEDED,
+    RefusedCredential,
+    Subscription,
+    SubscriptionState,
+)
 from apps.subscriptions.webhook_url import name_of
 
 log = logging.getLogger(__name__)
@@ -55,7 +60,7 @@ def supersede(subscription_id: uuid.UUID) -> None:
     """
     suspects = Subscription.objects.filter(id=subscription_id, state=SubscriptionState.SUSPECT)
     reason = suspects.values_list("reason", flat=True).first()
-    end(subscription_id, reason or "superseded", shred_now=False)
+    end(subscription_id, reason or SUPERSEDED, shred_now=False)
 
 
 def suspect(subscription_id: uuid.UUID, reason: str) -> bool:

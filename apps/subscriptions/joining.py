@@ -187,7 +187,7 @@ class Joiner:
             return
         since = case.subscription.created_at
         if old is not None and old != mine:
-            since = self._last_sign(old) or since
+            since = self._served_until(old) or since
             ending.supersede(old)
         gap = MailWork(creds=case.creds, catch_up_since=since)
         self._log.append(
@@ -195,9 +195,12 @@ class Joiner:
         )
         self._wake_drain()
 
-    def _last_sign(self, subscription_id: uuid.UUID) -> datetime | None:
+    def _served_until(self, subscription_id: uuid.UUID) -> datetime | None:
+        """Since when mail may have gone untold: the last sign of life, or the trouble before it."""
         name = webhook_url.name_of(subscription_id)
-        return self._log.last_signs([name]).get(name)
+        times = list(self._log.last_signs([name]).values())
+        suspects = Subscription.objects.filter(id=subscription_id, state=SubscriptionState.SUSPECT)
+        return min([*times, *suspects.values_list("state_at", flat=True)], default=None)
 
 
 def _load(entry: Entry) -> _Case | None:

@@ -9,6 +9,9 @@ from django.db import models
 from apps import clock
 from apps.devices.models import Device, Mailbox
 
+# The reason of an ended subscription whose own credentials still drain what it reported.
+SUPERSEDED = "superseded"
+
 
 class SubscriptionState(models.TextChoices):
     """The states of DESIGN.md, section 2; each comes with a reason."""

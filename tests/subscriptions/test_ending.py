@@ -113,3 +113,17 @@ def test_refused_credentials_are_known_for_a_day_and_no_other(
     RefusedCredential.objects.update(refused_at=timezone.now() - timedelta(hours=25))
     ending.housekeeping()
     assert not refusals.known(mailbox, CREDENTIALS)
+
+
+def test_a_superseded_subscription_is_drained_unless_its_credentials_were_refused(
+    active: Subscription,
+) -> None:
+    suspect = Subscription.objects.create(
+        mailbox=active.mailbox, ews_url=active.ews_url, state="active"
+    )
+    assert ending.suspect(suspect.id, "credentials_refused")
+    for subscription in (active, suspect):
+        ending.supersede(subscription.id)
+        subscription.refresh_from_db()
+    assert (active.state, active.reason) == ("ended", "superseded")
+    assert (suspect.state, suspect.reason) == ("ended", "credentials_refused")
