@@ -58,6 +58,8 @@ class _Case:
     endpoint: Endpoint
     address: str = field(repr=False)
     credentials: Credentials = field(repr=False)
+    # `refusals.account`: made where the database may be asked for the lookup key.
+    account: str
     status_frequency_minutes: int
     creds: str = field(repr=False)
     enrolment: str = field(repr=False)
@@ -153,8 +155,7 @@ class Joiner:
 
     async def _prove(self, case: _Case) -> Proof:
         """One login of an account at a time: many at once would all be tried before any counts."""
-        account = refusals.account(case.mailbox, case.credentials)
-        async with self._logins.setdefault(account, asyncio.Lock()):
+        async with self._logins.setdefault(case.account, asyncio.Lock()):
             await in_database(refusals.check, case.mailbox, case.credentials)
             try:
                 return await self._server.prove(
@@ -237,6 +238,7 @@ def _load(entry: Entry) -> _Case | None:
         endpoint=endpoint_of(mailbox, subscription.ews_url),
         address=address,
         credentials=credentials,
+        account=refusals.account(mailbox, credentials),
         status_frequency_minutes=chosen.status_frequency_minutes,
         creds=work.creds,
         enrolment=work.enrolment,
