@@ -196,6 +196,11 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 60},
     },
     "keypairs": {"task": "keypairs.rotate", "schedule": 60.0, "options": {"expires": 60}},
+    "attempts": {
+        "task": "api.forget_attempts",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "housekeeping": {
         "task": "subscriptions.housekeeping",
         "schedule": 60.0,

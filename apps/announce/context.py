@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from apps.subscriptions.joining import endpoint_of, open_many
 from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
 from apps.subscriptions.webhook_url import id_of, name_of
+from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
 from apps.tenants.models import OrganizationGroup
 from apps.vault.lookup import lookup_hmac
@@ -47,12 +49,15 @@ class Context:
     credentials: Credentials | None = field(repr=False)
     # Exchange has refused these credentials: one more try might lock the account.
     refused: bool
+    # An administrator has taken the host from the mail system's list since.
+    unlisted: bool
     works: tuple[MailWork, ...] = field(repr=False)
     targets: tuple[Target, ...]
     # Since when something may have gone untold, and whether dead letters say so.
     missed_since: datetime | None
     has_dead_letters: bool
     catch_up_limit: int
+    loaded_at: float = field(default_factory=time.monotonic)
 
     @property
     def replaced(self) -> bool:
@@ -67,7 +72,7 @@ class Context:
     def may_fetch(self) -> bool:
         """Whether the subscription's credentials may be used at Exchange."""
         state = self.subscription.state
-        return not self.refused and (
+        return not (self.refused or self.unlisted) and (
             state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
             # What a superseded one reported before Exchange was told is drained to the end.
             or (state == SubscriptionState.ENDED and self.subscription.reason == SUPERSEDED)
@@ -113,6 +118,7 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
             mailbox=row.mailbox,
             endpoint=endpoint_of(row.mailbox, row.ews_url),
             credentials=credentials.get(row.id),
+            unlisted=not mail_systems.lists(row.mailbox.mail_system, row.ews_url),
             refused=(row.mailbox_id, credentials.get(row.id)) in refused,
             works=tuple(works[row.id]),
             missed_since=_earliest(

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 FETCH_DEADLINE_S: Final = 12.0
 # How long APNs keeps a push for a phone that is off.
 PUSH_LIVES_S: Final = 24 * 3600
+# A device that was blocked or has left hears nothing more after 5 seconds (DESIGN.md, section 7).
+TARGETS_FRESH_S: Final = 3.0
 _ITEM_REF_LENGTH: Final = 32
 _FRESH_MARKS: Final = 10_000
 
@@ -181,15 +183,20 @@ class MailboxJob:
         self, context: Context, news: Sequence[_News], unread: int | None, outcome: Outcome
     ) -> None:
         """Push to every device what it has not been told yet, or else the badge alone."""
+        targets = context.targets
+        if time.monotonic() - context.loaded_at > TARGETS_FRESH_S:
+            ids = [target.device_id for target in targets]
+            active = await in_database(registry.active_among, ids)
+            targets = tuple(target for target in targets if target.device_id in active)
         marks = {
             (target.device_id, one.item_id): _mark(target.device_id, one.item_id)
-            for target in context.targets
+            for target in targets
             for one in news
         }
         told = await in_database(self._log.seen, list(marks.values())) if marks else set()
         told |= self._unwritten.intersection(marks.values())
         pushes: list[tuple[Target, str, Push]] = []
-        for target in context.targets:
+        for target in targets:
             untold = [
                 (one, mark)
                 for one in news

@@ -7,6 +7,7 @@ import hmac
 import json
 import secrets
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -153,6 +154,12 @@ def proved(device_id: uuid.UUID, enrolment: str | None = None) -> bool:
         rows = rows.filter(secret_hash=enrolment)
     now = clock.now()
     return bool(rows.update(state=DeviceState.ACTIVE, reason="", state_at=now, proved_at=now))
+
+
+def active_among(device_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of the devices that may still be pushed to."""
+    rows = Device.objects.filter(id__in=device_ids, state=DeviceState.ACTIVE)
+    return set(rows.values_list("id", flat=True))
 
 
 def demand_proof(mailbox_id: int) -> None:

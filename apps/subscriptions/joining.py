@@ -32,6 +32,7 @@ from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import JOIN, MAIL, JoinWork, MailWork
 from apps.subscriptions.models import Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
+from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
 from apps.vault.lookup import lookup_hmac
 
@@ -57,6 +58,8 @@ class _Case:
     endpoint: Endpoint
     address: str = field(repr=False)
     credentials: Credentials = field(repr=False)
+    # `refusals.account`: made where the database may be asked for the lookup key.
+    account: str
     creds: str = field(repr=False)
     enrolment: str = field(repr=False)
     callback_url: str = field(repr=False)
@@ -156,8 +159,7 @@ class Joiner:
 
     async def _prove(self, case: _Case) -> Proof:
         """One login of an account at a time: many at once would all be tried before any counts."""
-        account = refusals.account(case.mailbox, case.credentials)
-        async with self._logins.setdefault(account, asyncio.Lock()):
+        async with self._logins.setdefault(case.account, asyncio.Lock()):
             await in_database(refusals.check, case.mailbox, case.credentials)
             try:
                 return await self._server.prove(
@@ -225,6 +227,9 @@ def _load(entry: Entry) -> _Case | None:
     if device.secret_hash != work.enrolment or device.state not in registry.MAY_PROVE:
         ending.end(subscription.id, "device_gone", shred_now=True)
         return None
+    if not mail_systems.lists(mailbox.mail_system, subscription.ews_url):
+        _refuse(subscription, device, "ews_url_not_allowed")
+        return None
     try:
         address, credentials = _parse(sealing.unseal(subscription.id, work.creds))
     except sealing.UnsealFailed:
@@ -238,6 +243,7 @@ def _load(entry: Entry) -> _Case | None:
         endpoint=endpoint_of(mailbox, subscription.ews_url),
         address=address,
         credentials=credentials,
+        account=refusals.account(mailbox, credentials),
         creds=work.creds,
         enrolment=work.enrolment,
         callback_url=webhook_url.form(subscription.id, work.creds),
