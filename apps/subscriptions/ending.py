@@ -33,18 +33,23 @@ REFUSAL_REMEMBERED = timedelta(hours=24)
 ENDED_KEPT = timedelta(days=30)
 
 
-def end(subscription_id: uuid.UUID, reason: str, *, shred_now: bool) -> None:
-    """End a subscription. What it already reported is still drained unless its key goes now."""
+def end(subscription_id: uuid.UUID, reason: str, *, shred_now: bool) -> bool:
+    """End a subscription. What it already reported is still drained unless its key goes now.
+
+    Returns False when it had ended before; its first reason stays.
+    """
     with transaction.atomic():
-        Subscription.objects.filter(id=subscription_id).exclude(
+        live = Subscription.objects.filter(id=subscription_id).exclude(
             state=SubscriptionState.ENDED
-        ).update(state=SubscriptionState.ENDED, reason=reason, state_at=clock.now())
+        )
+        ended = live.update(state=SubscriptionState.ENDED, reason=reason, state_at=clock.now())
         Mailbox.objects.filter(current_subscription=subscription_id).update(
             current_subscription=None
         )
         if shred_now:
             sealing.shred([subscription_id])
     get_log().set_unwanted(name_of(subscription_id))
+    return bool(ended)
 
 
 def supersede(subscription_id: uuid.UUID) -> None:
@@ -116,10 +121,10 @@ def housekeeping() -> None:
         )
         end(subscription.id, reason, shred_now=True)
     ended = Subscription.objects.filter(state=SubscriptionState.ENDED)
-    drained = ended.filter(
-        state_at__lt=now - DRAINED_AFTER, state_at__gt=now - DRAINED_AFTER - timedelta(days=1)
+    in_use = Subscription.objects.exclude(
+        state=SubscriptionState.ENDED, state_at__lt=now - DRAINED_AFTER
     )
-    sealing.shred(list(drained.values_list("id", flat=True)[:500]))
+    sealing.shred_all_but(in_use.values("id"))
     ended.filter(state_at__lt=now - ENDED_KEPT).delete()
     RefusedCredential.objects.filter(refused_at__lt=now - REFUSAL_REMEMBERED).delete()
     get_log().purge()

@@ -55,6 +55,8 @@ class RefusedCredential(models.Model):
 
     mailbox = models.ForeignKey(Mailbox, on_delete=models.CASCADE)
     credential_hmac = models.CharField(max_length=64)
+    # HMAC of the user name in its mail system: how often one account was refused lately.
+    account_hmac = models.CharField(max_length=64, default="", db_index=True)
     refused_at = models.DateTimeField(default=clock.now)
 
     class Meta:

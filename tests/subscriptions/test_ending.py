@@ -72,7 +72,17 @@ def test_the_key_of_a_superseded_one_outlives_its_entries(active: Subscription) 
     ending.end(active.id, "superseded", shred_now=False)
     ending.housekeeping()
     assert sealed(active)
-    Subscription.objects.update(state_at=timezone.now() - ending.DRAINED_AFTER)
+    # However late housekeeping comes, after a week's rest too.
+    Subscription.objects.update(state_at=timezone.now() - ending.DRAINED_AFTER - timedelta(days=7))
+    ending.housekeeping()
+    assert not sealed(active)
+
+
+def test_keys_in_use_are_kept_and_those_of_nothing_go(active: Subscription) -> None:
+    Subscription.objects.update(created_at=timezone.now() - timedelta(days=9))
+    ending.housekeeping()
+    assert sealed(active)
+    Subscription.objects.all().delete()
     ending.housekeeping()
     assert not sealed(active)
 
