@@ -152,7 +152,7 @@ class Joiner:
 
     async def _prove(self, case: _Case) -> Proof:
         """One login of an account at a time: many at once would all be tried before any counts."""
-        account = refusals.account(case.mailbox, case.credentials)
+        account = await in_database(refusals.account, case.mailbox, case.credentials)
         async with self._logins.setdefault(account, asyncio.Lock()):
             await in_database(refusals.check, case.mailbox, case.credentials)
             try:
