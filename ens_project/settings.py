@@ -30,6 +30,7 @@ if not RELAY_ONLY:
         "apps.tenants",
         "apps.keypairs",
         "apps.devices",
+        "apps.history",
         "apps.cns",
         "apps.subscriptions",
         "apps.announce",
@@ -185,6 +186,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"queue": "join", "expires": 5},
     },
     "keypairs": {"task": "keypairs.rotate", "schedule": 60.0, "options": {"expires": 60}},
+    "history": {"task": "history.housekeeping", "schedule": 60.0, "options": {"expires": 60}},
     "housekeeping": {
         "task": "subscriptions.housekeeping",
         "schedule": 60.0,

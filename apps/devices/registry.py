@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
+from django.dispatch import Signal
 
 from apps import clock
 from apps.devices.models import Device, DeviceState, Mailbox
@@ -20,6 +21,9 @@ from apps.vault.wrapping import unwrap, wrap
 
 _TABLE = "devices_device"
 _SECRET_PREFIX = "ensd_"  # noqa: S105 - a prefix by which secret scanners know our secrets
+
+# Sent after a device's new state is committed, with `device_id`, `to` (DeviceState) and `reason`.
+device_moved = Signal()
 
 # What may follow what; a move that is not listed here does nothing.
 MOVES: dict[DeviceState, frozenset[DeviceState]] = {
@@ -117,6 +121,7 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.model_name, device.os_version = said.model_name, said.os_version
     device.app_version = said.app_version
     device.save()
+    _tell(device.id, DeviceState.JOINING, "")
     return device, secret
 
 
@@ -133,22 +138,28 @@ def authenticate(device_id: uuid.UUID, secret: str) -> Device | None:
 def move(device_id: uuid.UUID, to: DeviceState, reason: str = "") -> bool:
     """Change a device's state if that move is allowed; False when it was not."""
     from_states = [state for state, targets in MOVES.items() if to in targets]
-    return bool(
+    moved = bool(
         Device.objects.filter(id=device_id, state__in=from_states).update(
             state=to, reason=reason, state_at=clock.now()
         )
     )
+    if moved:
+        _tell(device_id, to, reason)
+    return moved
 
 
 def proved(device_id: uuid.UUID) -> bool:
     """Record that this device's own credentials proved its mailbox just now."""
     now = clock.now()
-    return bool(
+    moved = bool(
         Device.objects.filter(
             id=device_id,
             state__in=[DeviceState.JOINING, DeviceState.ACTIVE, DeviceState.ASLEEP],
         ).update(state=DeviceState.ACTIVE, reason="", state_at=now, proved_at=now)
     )
+    if moved:
+        _tell(device_id, DeviceState.ACTIVE, "proved")
+    return moved
 
 
 def demand_proof(mailbox_id: int) -> None:
@@ -205,6 +216,14 @@ def retire_dead_token(device_id: uuid.UUID, dead_since: datetime | None) -> bool
     if not rows.exists():
         return False
     return move(device_id, DeviceState.RETIRED, "push_token_dead")
+
+
+def _tell(device_id: uuid.UUID, to: DeviceState, reason: str) -> None:
+    """Send `device_moved` once the move is committed; no receiver can make it fail."""
+    transaction.on_commit(
+        lambda: device_moved.send_robust(Device, device_id=device_id, to=to, reason=reason),
+        robust=True,
+    )
 
 
 def _sealed_token(device_id: uuid.UUID, token: str) -> bytes:
