@@ -14,10 +14,9 @@ from apps.lab import demo
 from apps.lab.stand import signals
 from apps.lab.stand.commands import CommandFailed
 from apps.lab.stand.home import HomeTaken, take
-from apps.lab.stand.lab import Lab, StartFailed, answers
-from apps.lab.stand.ports import HOST, free_port
+from apps.lab.stand.lab import Lab, StartFailed
 from apps.lab.stand.side import ROOT
-from apps.lab.stand.stand import Stand
+from apps.lab.stand.stand import OWN, Stand
 
 PAGE_PORT = 8765
 
@@ -29,7 +28,7 @@ def main() -> int:
     try:
         if options.command == "demo":
             return _demo(options.mails, as_json=options.json)
-        home = take(ROOT / "var" / options.command)
+        home = take(options.home or ROOT / "var" / options.command)
         return _run(home) if options.command == "run" else _lab(home)
     except (StartFailed, CommandFailed, demo.DemoFailed, HomeTaken) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
@@ -41,8 +40,12 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m apps.lab.stand")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="ENS with the lab and the live page, until Ctrl-C")
-    commands.add_parser("lab", help="the lab's servers alone, until Ctrl-C")
+    for name, text in (
+        ("run", "ENS with the lab and the live page, until Ctrl-C"),
+        ("lab", "the lab's servers alone, until Ctrl-C"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--home", type=Path, help=f"working directory; default: var/{name}")
     the_demo = commands.add_parser("demo", help="the main job once, then end")
     the_demo.add_argument("--mails", type=_count, default=20)
     the_demo.add_argument("--json", action="store_true", help="one JSON object as the last line")
@@ -59,15 +62,11 @@ def _count(text: str) -> int:
 def _run(home: Path) -> int:
     say("Starting ENS and its lab; this takes some seconds ...")
     with Stand(home) as stand:
-        port = free_port(PAGE_PORT)
-        facts_file = home / "facts.json"
-        stand.facts.save(facts_file)
-        words = ("--facts", str(facts_file), "--port", str(port))
-        stand.supervisor.start(stand.lab_program("live", "apps.lab.live", *words))
-        stand.wait_for("live", answers(f"http://{HOST}:{port}/"))
+        page = stand.open_page(PAGE_PORT)
         say("\nENS is running, with a pretend Exchange, a pretend APNs and two phones.\n")
-        say(f"  Live page        http://{HOST}:{port}/")
-        say(f"  Device API       {stand.link_address}   (to try: {stand.link_address}/docs)")
+        say(f"  Live page        {page}")
+        say(f"  Device API       {stand.link_address}")
+        say(f"    to try it      {stand.link_address}/docs")
         say(f"  API token        {stand.facts.api_token}")
         _say_lab(stand)
         _until_stopped()
@@ -114,7 +113,7 @@ def _demo(mails: int, *, as_json: bool) -> int:
             print(f"Sending {mails} mails ...", file=sys.stderr)
             outcome = demo.run(stand, mails)
             if outcome.lost:
-                for name in ("web", "worker", "relay"):
+                for name in OWN:
                     print(f"--- {name}\n{stand.last_words(name)}", file=sys.stderr)
     figures = outcome.as_json()
     print(json.dumps(figures) if as_json else _table(figures), flush=True)
@@ -125,9 +124,9 @@ def _table(figures: dict[str, object]) -> str:
     lines = []
     for name, value in figures.items():
         if isinstance(value, dict):
-            lines += [f"{name + ' ' + inner:<26} {number}" for inner, number in value.items()]
+            lines += [f"{name + ' ' + inner:<24} {number:>8}" for inner, number in value.items()]
         else:
-            lines.append(f"{name:<26} {value}")
+            lines.append(f"{name:<24} {value:>8}")
     return "\n".join(lines)
 
 

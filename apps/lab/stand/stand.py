@@ -85,6 +85,17 @@ class Stand(Lab):
         """Stop everything: what makes work first, the lab last."""
         self.supervisor.end([["live", "beat"], ["worker"], ["web", "relay"]])
 
+    def open_page(self, preferred_port: int | None = None) -> str:
+        """Start the live page with the first user's phones; returns its address."""
+        port = free_port(preferred_port)
+        facts_file = self.home / "facts.json"
+        self.facts.save(facts_file)
+        words = ("--facts", str(facts_file), "--port", str(port))
+        self.supervisor.start(self.lab_program("live", "apps.lab.live", *words))
+        address = f"http://{HOST}:{port}/"
+        self.wait_for("live", answers(address))
+        return address
+
     def kill(self, name: str) -> None:
         """`kill -9` a program (`web`, `worker`, `relay`, `beat`, …) and all its processes.
 
