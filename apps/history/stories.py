@@ -19,6 +19,7 @@ from django.db import transaction
 
 from apps import clock
 from apps.history.buffer import buffer
+from apps.vault.redact import REFUSED, Fact, PlainFact, plain_fact
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +27,7 @@ ENTRIES_KEPT: Final = 100
 # A story that nothing was added to for so long is deleted.
 STORIES_KEPT_S: Final = 90 * 86400
 _PACKED_AT_ONCE: Final = 2_000
-_CODE: Final = re.compile(r"[A-Za-z0-9_.:+-]{0,40}")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_REFUSED: Final = "?"
-
-Fact = str | int | float | bool | uuid.UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Entry:
 
     at: datetime
     kind: str
-    facts: dict[str, str | int | float | bool | None]
+    facts: dict[str, PlainFact]
 
 
 def record(device_id: uuid.UUID, kind: str, **facts: Fact) -> None:
@@ -50,7 +47,7 @@ def record(device_id: uuid.UUID, kind: str, **facts: Fact) -> None:
     """
     if not _NAME.fullmatch(kind):
         log.error("history: a kind that is no name")
-        kind = _REFUSED
+        kind = REFUSED
     kept = {name: _checked(kind, name, value) for name, value in facts.items()}
     entry = [round(clock.time(), 3), kind, kept]
     buffer.add_entry(device_id, json.dumps(entry, separators=(",", ":")))
@@ -132,11 +129,8 @@ def _unpack(packed: bytes) -> list[list[Any]]:
     return found
 
 
-def _checked(kind: str, name: str, value: Fact) -> str | int | float | bool | None:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    text = str(value)
-    if _CODE.fullmatch(text):
-        return text
-    log.error("history: %s of an entry %s is no code", name, kind)
-    return _REFUSED
+def _checked(kind: str, name: str, value: Fact) -> PlainFact:
+    checked = plain_fact(value)
+    if checked == REFUSED:
+        log.error("history: %s of an entry %s is no code", name, kind)
+    return checked

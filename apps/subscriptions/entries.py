@@ -47,6 +47,8 @@ class MailWork:
     foreign_hmac: str = ""
     error_code: str = ""
     catch_up_since: datetime | None = None
+    # In the log lines of whatever this sets off (apps/request_id.py).
+    request_id: str = ""
 
     def to_bytes(self) -> bytes:
         raw: dict[str, Any] = {"c": self.creds}
@@ -58,6 +60,8 @@ class MailWork:
             raw["x"] = self.error_code
         if self.catch_up_since:
             raw["s"] = self.catch_up_since.isoformat()
+        if self.request_id:
+            raw["r"] = self.request_id
         return json.dumps(raw, separators=(",", ":")).encode()
 
     @classmethod
@@ -69,6 +73,7 @@ class MailWork:
             foreign_hmac=raw.get("f", ""),
             error_code=raw.get("x", ""),
             catch_up_since=datetime.fromisoformat(raw["s"]) if "s" in raw else None,
+            request_id=raw.get("r", ""),
         )
 
 
