@@ -74,6 +74,9 @@ class PushHub:
         self.max_subscriptions = max_subscriptions
         self._by_id: dict[str, Subscription] = {}
         self._by_folder: dict[str, list[Subscription]] = {}
+        self._held: Counter[str] = Counter()
+        # While the network is down no webhook is reached.
+        self.cut_off = False
         self.ended: Counter[str] = Counter()
 
     def open(self, webhooks: Webhooks) -> None:
@@ -107,11 +110,11 @@ class PushHub:
         """
         if not is_callable(subscription.url):
             raise EwsError("ErrorInvalidPushSubscriptionUrl")
-        held = sum(1 for other in self._by_id.values() if other.owner is subscription.owner)
-        if held >= self.max_subscriptions:
+        if self._held[subscription.owner.address] >= self.max_subscriptions:
             raise EwsError("ErrorExceededSubscriptionCount")
         # Registered first: what happens while the webhook answers is delivered afterwards.
         self._by_id[subscription.id] = subscription
+        self._held[subscription.owner.address] += 1
         for folder in subscription.folders:
             self._by_folder.setdefault(folder, []).append(subscription)
         status = await self._post(subscription, self._compose(subscription, ()))
@@ -145,6 +148,12 @@ class PushHub:
             subscription.task.cancel()
             subscription.task = None
         self._wake(subscription)
+
+    def drop(self, subscription: Subscription, reason: str = "dropped") -> None:
+        """Forgets a subscription at once; its webhook is never told."""
+        if subscription.task is not None:
+            subscription.task.cancel()
+        self._end(subscription, reason)
 
     def _concerned(self, event: Event) -> Iterable[Subscription]:
         yield from self._by_folder.get(event.folder.id, ())
@@ -231,6 +240,8 @@ class PushHub:
             raise RuntimeError("the lab has not started")
         self._journal.message("notification", body)
         try:
+            if self.cut_off:
+                raise WebhookFailed
             status, reply = await self._webhooks.post(subscription.url, body)
         except WebhookFailed:
             self._journal.notifications["unanswered"] += 1
@@ -243,6 +254,7 @@ class PushHub:
         if self._by_id.pop(subscription.id, None) is None:
             return
         self.ended[reason] += 1
+        self._held[subscription.owner.address] -= 1
         for folder in subscription.folders:
             self._by_folder[folder].remove(subscription)
         if subscription.status_timer is not None:
