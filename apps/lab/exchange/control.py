@@ -27,9 +27,9 @@ send unasked) and a Host of this machine. Errors are `{"error": code}` with stat
   "unauthorized": {address: n}, "lockouts": {address: n}, "refused_while_locked": {address: n},
   "notifications": {OK|Unsubscribe|unanswered: n}, "connections": {total, open, shared}}`; `shared`
   counts connections on which more than one user authenticated
-- `POST /lab/faults` `{kind, seconds, back_off_ms?, delay_s?, operations?, address?}`, `kind` one of
-  busy, hang, moving, slow, unavailable; `DELETE /lab/faults`
-- `GET /lab/clock` → `{"now": unix seconds, "scale": n}`: the lab's clock; all `seconds` here are its
+- `POST /lab/faults` `{kind, seconds, back_off_ms?, delay_s?, operations?, address?}`, `kind` one
+  of busy, hang, moving, slow, unavailable; `DELETE /lab/faults`
+- `GET /lab/clock` → `{"now": unix seconds, "scale": n}`: the clock that all `seconds` here go by
 - `GET /lab/ca.pem` → the CA certificate
 """
 

@@ -17,7 +17,8 @@ class Fault:
     """A trouble until `until` (lab seconds), for some operations and one user or for all.
 
     `busy` answers ErrorServerBusy with `back_off_ms`, `unavailable` HTTP 503, `hang` nothing while
-    it lasts, `slow` the right thing after `delay_s` lab seconds, `moving` ErrorMailboxMoveInProgress.
+    it lasts, `slow` the right thing after `delay_s` lab seconds, `moving`
+    ErrorMailboxMoveInProgress.
     """
 
     kind: FaultKind
