@@ -139,6 +139,8 @@ def _checks(checks: Sequence[tuple[str, list[str]]]) -> int:
             began = time.monotonic()
             code = _inside(*words, environment=environment)
             results.append((name, code, time.monotonic() - began))
+            if _interrupted:
+                raise Stop("interrupted")
     print("\n=== summary")
     for name, code, seconds in results:
         print(f"{'ok    ' if code == 0 else 'FAILED'}  {name:<14} {seconds:7.1f} s")
@@ -251,6 +253,9 @@ def _stamps() -> list[str]:
     return _stamp_file().read_text("utf-8").split() if _stamp_file().is_file() else []
 
 
+_interrupted: list[int] = []
+
+
 def _inside(*words: str, environment: dict[str, str] | None = None) -> int:
     """Run Python of the virtual environment and return its exit code.
 
@@ -259,11 +264,15 @@ def _inside(*words: str, environment: dict[str, str] | None = None) -> int:
     """
     child = subprocess.Popen([str(PYTHON), *words], cwd=HERE, env=environment)
 
+    def note(number: int, frame: object) -> None:
+        _interrupted.append(number)
+
     def hand_on(number: int, frame: object) -> None:
+        _interrupted.append(number)
         child.terminate()
 
     before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGINT: signal.signal(signal.SIGINT, note),
         signal.SIGTERM: signal.signal(signal.SIGTERM, hand_on),
     }
     try:

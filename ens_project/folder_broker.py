@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from queue import Empty
 from time import monotonic
 from typing import Any
 
@@ -20,7 +21,9 @@ from kombu.utils.json import dumps
 class Channel(filesystem.Channel):
     """Writes under a name that no reader takes, then renames."""
 
-    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:
+    def _put(  # type: ignore[override] # kombu's own two disagree
+        self, queue: str, payload: Any, **_kwargs: Any
+    ) -> None:
         folder = Path(self.data_folder_out)
         # The names must be kombu's: readers take `<time>_<id>.<queue>.msg`, oldest first.
         name = f"{round(monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
@@ -31,12 +34,12 @@ class Channel(filesystem.Channel):
         except OSError as error:
             raise ChannelError(f"can't write a message ({type(error).__name__})") from error
 
-    def _get(self, queue: str) -> Any:
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
         try:
             return super()._get(queue)
         except ValueError:
             # Left by a writer that died: one poke less, and others come.
-            raise filesystem.Empty from None
+            raise Empty from None
 
 
 class Transport(filesystem.Transport):

@@ -13,10 +13,10 @@ from apps.devices import registry
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.eventlog.interface import Entry
 from apps.exchange.interface import Credentials, Endpoint
-from apps.subscriptions import webhook_url
+from apps.subscriptions import refusals, webhook_url
 from apps.subscriptions.entries import MailWork
 from apps.subscriptions.joining import endpoint_of, open_many
-from apps.subscriptions.models import Subscription, SubscriptionState
+from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants.inherited import settings_for
 from apps.vault.lookup import lookup_hmac
@@ -41,16 +41,28 @@ class Context:
     endpoint: Endpoint
     # None: they did not open, or were shredded.
     credentials: Credentials | None = field(repr=False)
+    # Exchange has refused these credentials: one more try might lock the account.
+    refused: bool
     works: tuple[MailWork, ...] = field(repr=False)
     targets: tuple[Target, ...]
 
     @property
+    def replaced(self) -> bool:
+        """Whether another subscription reports what this one does, and may fetch it too."""
+        return (
+            self.subscription.state == SubscriptionState.ENDED
+            and self.subscription.reason != SUPERSEDED
+            and self.mailbox.current_subscription is not None
+        )
+
+    @property
     def may_fetch(self) -> bool:
         """Whether the subscription's credentials may be used at Exchange."""
-        return self.subscription.state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING) or (
+        state = self.subscription.state
+        return not self.refused and (
+            state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
             # What a superseded one reported before Exchange was told is drained to the end.
-            self.subscription.state == SubscriptionState.ENDED
-            and self.subscription.reason == "superseded"
+            or (state == SubscriptionState.ENDED and self.subscription.reason == SUPERSEDED)
         )
 
 
@@ -74,6 +86,9 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
     for device in told:
         devices.setdefault(device.mailbox_id, []).append(device)
     credentials = _open(works)
+    refused = refusals.known_among(
+        (row.mailbox, credentials[row.id]) for row in subscriptions if row.id in credentials
+    )
     proof_lasts = _proof_lasts(told)
     return {
         webhook_url.name_of(row.id): Context(
@@ -81,6 +96,7 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
             mailbox=row.mailbox,
             endpoint=endpoint_of(row.mailbox, row.ews_url),
             credentials=credentials.get(row.id),
+            refused=(row.mailbox_id, credentials.get(row.id)) in refused,
             works=tuple(works[row.id]),
             targets=tuple(
                 _target(device, proof_lasts[device.og_id])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -43,6 +43,13 @@ class _Done:
     acknowledged: list[int] = field(default_factory=list)
     delayed: list[tuple[list[int], float]] = field(default_factory=list)
     buried: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, other: _Done) -> None:
+        """Take over what another one holds."""
+        self.seen += other.seen
+        self.acknowledged += other.acknowledged
+        self.delayed += other.delayed
+        self.buried += other.buried
 
     def __bool__(self) -> bool:
         return bool(self.seen or self.acknowledged or self.delayed or self.buried)
@@ -109,9 +116,11 @@ class Drain:
         by_partition: dict[str, list[Entry]] = {}
         for entry in claimed:
             by_partition.setdefault(entry.partition, []).append(entry)
-        contexts = await in_database(load, claimed)
+        contexts = await self._contexts(by_partition)
         for partition, entries in by_partition.items():
-            context = contexts.get(partition)
+            if partition not in contexts:
+                continue
+            context = contexts[partition]
             ids = [entry.id for entry in entries]
             if context is None:
                 # The subscription is no more: tell Exchange when it next calls.
@@ -122,6 +131,34 @@ class Drain:
             before = self._jobs.get(context.mailbox.pk)
             job = asyncio.create_task(self._run_job(partition, context, entries, before))
             self._jobs[context.mailbox.pk] = job
+
+    async def _contexts(
+        self, by_partition: Mapping[str, Sequence[Entry]]
+    ) -> dict[str, Context | None]:
+        """What is known of each partition; None where the subscription is no more.
+
+        Usually one look for all. Where that trips over something (a damaged row or entry), each
+        is looked at by itself, so that one mailbox's trouble stops no other's mail.
+        """
+        every = [entry for entries in by_partition.values() for entry in entries]
+        try:
+            loaded = await in_database(load, every)
+        except Exception as error:  # noqa: BLE001 - its text may hold what it is about
+            log.error("the drain can't load its entries: %s", where(error))
+        else:
+            return {partition: loaded.get(partition) for partition in by_partition}
+        found: dict[str, Context | None] = {}
+        for partition, entries in by_partition.items():
+            try:
+                loaded = await in_database(load, entries)
+            except Exception as error:  # noqa: BLE001
+                log.error("entries %s can't be loaded: %s", entries[0].id, where(error))
+                failed = Outcome()
+                failed.again(_BACK_OFF_S[-1])
+                self._record(entries, failed)
+            else:
+                found[partition] = loaded.get(partition)
+        return found
 
     async def _run_job(
         self,
@@ -173,9 +210,10 @@ class Drain:
             done, self._done = self._done, _Done()
             try:
                 await in_database(self._write, done)
+                self._job.marks_written(done.seen)
             except LogUnavailable:
-                # Not lost: the leases run out and the marks' absence only repeats a push.
-                log.warning("the event log is unavailable; done work may be repeated")
+                log.warning("the event log is unavailable; what is done is recorded later")
+                self._done.add(done)
         if time.monotonic() - self._renewed_at > _RENEW_EVERY_S and self._held:
             self._renewed_at = time.monotonic()
             held = [entry_id for ids in self._held.values() for entry_id in ids]

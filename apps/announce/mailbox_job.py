@@ -6,10 +6,11 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from apps import clock
 from apps.announce import payload
 from apps.announce.context import Context, Target
 from apps.announce.plan import Plan, is_news, plan
@@ -35,6 +36,7 @@ PUSH_LIVES_S: Final = 24 * 3600
 # The most mails that one catch-up announces; the rest shows in the badge.
 CATCH_UP_LIMIT: Final = 10
 _ITEM_REF_LENGTH: Final = 32
+_FRESH_MARKS: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -64,6 +66,12 @@ class MailboxJob:
         self._log = event_log
         self._server = server
         self._pusher = pusher
+        # Announced, but the mark may not be in the log yet: the mailbox's next job must know.
+        self._unwritten: set[str] = set()
+
+    def marks_written(self, marks: Iterable[str]) -> None:
+        """Take note that these marks are in the log now."""
+        self._unwritten.difference_update(marks)
 
     async def run(self, context: Context, entries: Sequence[Entry]) -> Outcome:
         """Announce what these entries, oldest first, report."""
@@ -76,9 +84,9 @@ class MailboxJob:
             catch_up_since=min(since) if since else None,
         )
         outcome = Outcome()
-        if todo.empty or not context.targets:
+        if todo.empty or not context.targets or context.replaced:
             return outcome
-        news, unread = await self._gather(context, todo)
+        news, unread = await self._gather(context, todo, outcome)
         await self._announce(context, news, unread, outcome)
         return outcome
 
@@ -93,9 +101,16 @@ class MailboxJob:
             log.warning("Exchange ended subscription %s: %s", subscription.id, failed[:60])
             await in_database(ending.lose, subscription.id, "ended_by_exchange")
 
-    async def _gather(self, context: Context, todo: Plan) -> tuple[list[_News], int | None]:
-        """Fetch details and unread count; fall back on «New mail» where they can't be had."""
+    async def _gather(
+        self, context: Context, todo: Plan, outcome: Outcome
+    ) -> tuple[list[_News], int | None]:
+        """Fetch details and unread count; fall back on «New mail» where they can't be had.
+
+        That can't be said of what only a fetch would find or judge: it is tried again.
+        """
         plain = [_News(item_id, None) for item_id in todo.delivered]
+        if context.refused:
+            await in_database(ending.suspect, context.subscription.id, "credentials_refused")
         if not context.may_fetch:
             return plain, todo.unread_count
         credentials = context.credentials
@@ -112,6 +127,8 @@ class MailboxJob:
                 context.subscription.id,
                 error.code,
             )
+            if todo.catch_up_since or todo.appeared:
+                outcome.again(error.back_off_s if isinstance(error, errors.ServerBusy) else 0.0)
         return plain, todo.unread_count
 
     async def _fetch(
@@ -129,12 +146,11 @@ class MailboxJob:
     async def _fetch_once(
         self, context: Context, credentials: Credentials, todo: Plan, gives_up: float
     ) -> tuple[list[_News], int | None]:
-        left = max(0.5, gives_up - time.monotonic())
         wants_count = todo.unread_count is None
         described = Described(items={}, unread_count=None)
         if todo.item_ids or wants_count:
             described = await self._server.describe(
-                context.endpoint, credentials, todo.item_ids, wants_count, left
+                context.endpoint, credentials, todo.item_ids, wants_count, _left(gives_up)
             )
         news = [
             _News(item_id, payload.content_of(item))
@@ -144,7 +160,11 @@ class MailboxJob:
         ]
         if todo.catch_up_since:
             missed = await self._server.newest_unread(
-                context.endpoint, credentials, todo.catch_up_since, CATCH_UP_LIMIT, left
+                context.endpoint,
+                credentials,
+                todo.catch_up_since,
+                CATCH_UP_LIMIT,
+                _left(gives_up),
             )
             known = {one.item_id for one in news}
             news += [
@@ -165,6 +185,7 @@ class MailboxJob:
             for one in news
         }
         told = await in_database(self._log.seen, list(marks.values())) if marks else set()
+        told |= self._unwritten.intersection(marks.values())
         pushes: list[tuple[Target, str, Push]] = []
         for target in context.targets:
             untold = [
@@ -181,6 +202,11 @@ class MailboxJob:
         results = await asyncio.gather(*(self._pusher.push(push) for _, _, push in pushes))
         for (target, mark, _), result in zip(pushes, results, strict=True):
             await _settle(target, mark, result, outcome)
+        self._unwritten.update(outcome.seen)
+
+
+def _left(gives_up: float) -> float:
+    return max(0.5, gives_up - time.monotonic())
 
 
 async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -> None:
@@ -189,12 +215,14 @@ async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -
         if mark:
             outcome.seen.append(mark)
     elif result.status == "dead":
-        await in_database(registry.retire_dead_token, target.device_id, result.dead_since)
+        await in_database(
+            registry.retire_dead_token, target.device_id, target.token, result.dead_since
+        )
     elif result.status == "retry":
         outcome.again(result.retry_after_s)
     else:
         log.error("a push to device %s failed: %s", target.device_id, result.reason)
-        if result.reason not in _HOPELESS:
+        if result.reason not in _HOPELESS and not result.reason.endswith("_malformed"):
             outcome.again(60.0)
 
 
@@ -206,7 +234,7 @@ def _promote(subscription_id: uuid.UUID, named: str) -> None:
     """The first notification may come before Subscribe has answered: it is as good an answer."""
     Subscription.objects.filter(
         id=subscription_id, state=SubscriptionState.PENDING, foreign_hmac=""
-    ).update(state=SubscriptionState.ACTIVE, foreign_hmac=named)
+    ).update(state=SubscriptionState.ACTIVE, foreign_hmac=named, state_at=clock.now())
 
 
 def _does_not_open(subscription_id: uuid.UUID) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from uuid import UUID
 
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -47,7 +49,8 @@ def notify(request: HttpRequest) -> HttpResponse:
         return _refusal(405, "POST only")
     if request.content_type not in ("text/xml", "application/soap+xml"):
         return _refusal(415, "text/xml only")
-    if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY:
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY:
         return _refusal(413, "too large")
     body = request.read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
@@ -57,6 +60,15 @@ def notify(request: HttpRequest) -> HttpResponse:
     except NotANotification:
         return _refusal(400, "not a SendNotification")
 
+    try:
+        return _take(subscription_id, creds, notification)
+    except (LogUnavailable, DatabaseError):
+        unavailable = _refusal(503, "try again")
+        unavailable["Retry-After"] = _RETRY_AFTER_S
+        return unavailable
+
+
+def _take(subscription_id: UUID, creds: str, notification: Notification) -> HttpResponse:
     foreign = identity.foreign_hmac(subscription_id)
     named = _named(notification)
     if foreign is None or (foreign and named and foreign != named):
@@ -64,21 +76,21 @@ def notify(request: HttpRequest) -> HttpResponse:
         # never reached us: either way it is not wanted.
         return _result("Unsubscribe")
     name = webhook_url.name_of(subscription_id)
-    try:
-        wanted = get_log().sign_of_life(name)
-        if not foreign or not _only_alive(notification):
-            work = MailWork(
-                creds=creds,
-                events=notification.events,
-                foreign_hmac="" if foreign else named,
-                error_code=notification.error_code or "",
-            )
-            wanted = get_log().append(NewEntry(kind=MAIL, partition=name, payload=work.to_bytes()))
-            wake_drain()
-    except LogUnavailable:
-        unavailable = _refusal(503, "try again")
-        unavailable["Retry-After"] = _RETRY_AFTER_S
-        return unavailable
+    if not foreign or not _only_alive(notification):
+        work = MailWork(
+            creds=creds,
+            events=notification.events,
+            foreign_hmac="" if foreign else named,
+            error_code=notification.error_code or "",
+        )
+        wanted = get_log().append(NewEntry(kind=MAIL, partition=name, payload=work.to_bytes()))
+        wake_drain()
+    else:
+        wanted = True
+    if not notification.error_code:
+        # A catch-up begins at the last sign: none before the events are in the log, and none
+        # where Exchange says that it lost some.
+        wanted = get_log().sign_of_life(name) and wanted
     return _result("OK" if wanted else "Unsubscribe")
 
 

@@ -43,6 +43,8 @@ MOVES: dict[DeviceState, frozenset[DeviceState]] = {
     DeviceState.BLOCKED: frozenset(),
 }
 
+MAY_PROVE = (DeviceState.JOINING, DeviceState.ACTIVE, DeviceState.ASLEEP)
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -140,15 +142,17 @@ def move(device_id: uuid.UUID, to: DeviceState, reason: str = "") -> bool:
     )
 
 
-def proved(device_id: uuid.UUID) -> bool:
-    """Record that this device's own credentials proved its mailbox just now."""
+def proved(device_id: uuid.UUID, enrolment: str | None = None) -> bool:
+    """Record that this device's own credentials proved its mailbox just now.
+
+    `enrolment` is the `secret_hash` that the device had when it sent them. With another one since,
+    the row belongs to somebody who has proved nothing; False then.
+    """
+    rows = Device.objects.filter(id=device_id, state__in=MAY_PROVE)
+    if enrolment is not None:
+        rows = rows.filter(secret_hash=enrolment)
     now = clock.now()
-    return bool(
-        Device.objects.filter(
-            id=device_id,
-            state__in=[DeviceState.JOINING, DeviceState.ACTIVE, DeviceState.ASLEEP],
-        ).update(state=DeviceState.ACTIVE, reason="", state_at=now, proved_at=now)
-    )
+    return bool(rows.update(state=DeviceState.ACTIVE, reason="", state_at=now, proved_at=now))
 
 
 def demand_proof(mailbox_id: int) -> None:
@@ -194,12 +198,13 @@ def replace_content_key(device: Device, content_key: dict[str, str]) -> None:
     Device.objects.filter(id=device.id).update(content_key=json.dumps(content_key))
 
 
-def retire_dead_token(device_id: uuid.UUID, dead_since: datetime | None) -> bool:
+def retire_dead_token(device_id: uuid.UUID, token: str, dead_since: datetime | None) -> bool:
     """Retire a device whose push token the push service calls dead.
 
-    A token that was handed to us after `dead_since` is alive again and stays.
+    A token that was handed to us after `dead_since` is alive again and stays, and so does a
+    device that has had another token since.
     """
-    rows = Device.objects.filter(id=device_id)
+    rows = Device.objects.filter(id=device_id, push_token_hmac=lookup_hmac("push-token", token))
     if dead_since is not None:
         rows = rows.filter(push_token_at__lte=dead_since)
     if not rows.exists():

@@ -15,10 +15,12 @@ import os
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.keypairs.models import SealedCredential
@@ -107,6 +109,14 @@ def shred(subscription_ids: Iterable[UUID]) -> None:
     """Destroy our part of sealed credentials: what is in the URLs opens nothing any more."""
     for ids in _portions(subscription_ids):
         SealedCredential.objects.filter(pk__in=ids).delete()
+
+
+def shred_all_but(in_use: QuerySet[Any, Any]) -> None:
+    """Destroy our part of all sealed credentials but those of the subscriptions in a query.
+
+    `in_use` selects subscription ids only. One statement.
+    """
+    SealedCredential.objects.exclude(pk__in=in_use).delete()
 
 
 def _open(subscription_id: UUID, creds: str, wrapped: bytes, ciphertext: bytes) -> bytes:

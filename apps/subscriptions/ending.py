@@ -13,7 +13,12 @@ from apps import clock
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.eventlog.factory import get_log
 from apps.keypairs import sealing
-from apps.subscriptions.models import RefusedCredential, Subscription, SubscriptionState
+from apps.subscriptions.models import (
+    SUPERSEDED,
+    RefusedCredential,
+    Subscription,
+    SubscriptionState,
+)
 from apps.subscriptions.webhook_url import name_of
 
 log = logging.getLogger(__name__)
@@ -28,18 +33,23 @@ REFUSAL_REMEMBERED = timedelta(hours=24)
 ENDED_KEPT = timedelta(days=30)
 
 
-def end(subscription_id: uuid.UUID, reason: str, *, shred_now: bool) -> None:
-    """End a subscription. What it already reported is still drained unless its key goes now."""
+def end(subscription_id: uuid.UUID, reason: str, *, shred_now: bool) -> bool:
+    """End a subscription. What it already reported is still drained unless its key goes now.
+
+    Returns False when it had ended before; its first reason stays.
+    """
     with transaction.atomic():
-        Subscription.objects.filter(id=subscription_id).exclude(
+        live = Subscription.objects.filter(id=subscription_id).exclude(
             state=SubscriptionState.ENDED
-        ).update(state=SubscriptionState.ENDED, reason=reason, state_at=clock.now())
+        )
+        ended = live.update(state=SubscriptionState.ENDED, reason=reason, state_at=clock.now())
         Mailbox.objects.filter(current_subscription=subscription_id).update(
             current_subscription=None
         )
         if shred_now:
             sealing.shred([subscription_id])
     get_log().set_unwanted(name_of(subscription_id))
+    return bool(ended)
 
 
 def supersede(subscription_id: uuid.UUID) -> None:
@@ -50,7 +60,7 @@ def supersede(subscription_id: uuid.UUID) -> None:
     """
     suspects = Subscription.objects.filter(id=subscription_id, state=SubscriptionState.SUSPECT)
     reason = suspects.values_list("reason", flat=True).first()
-    end(subscription_id, reason or "superseded", shred_now=False)
+    end(subscription_id, reason or SUPERSEDED, shred_now=False)
 
 
 def suspect(subscription_id: uuid.UUID, reason: str) -> bool:
@@ -111,10 +121,10 @@ def housekeeping() -> None:
         )
         end(subscription.id, reason, shred_now=True)
     ended = Subscription.objects.filter(state=SubscriptionState.ENDED)
-    drained = ended.filter(
-        state_at__lt=now - DRAINED_AFTER, state_at__gt=now - DRAINED_AFTER - timedelta(days=1)
+    in_use = Subscription.objects.exclude(
+        state=SubscriptionState.ENDED, state_at__lt=now - DRAINED_AFTER
     )
-    sealing.shred(list(drained.values_list("id", flat=True)[:500]))
+    sealing.shred_all_but(in_use.values("id"))
     ended.filter(state_at__lt=now - ENDED_KEPT).delete()
     RefusedCredential.objects.filter(refused_at__lt=now - REFUSAL_REMEMBERED).delete()
     get_log().purge()

@@ -20,14 +20,20 @@ class JoinWork:
 
     device_id: uuid.UUID
     creds: str = field(repr=False)
+    # The hash of the device's secret: whoever enrols the device anew has another one, and must
+    # not get the proof of these credentials.
+    enrolment: str = field(repr=False)
 
     def to_bytes(self) -> bytes:
-        return json.dumps({"device": str(self.device_id), "creds": self.creds}).encode()
+        raw = {"device": str(self.device_id), "creds": self.creds, "enrolment": self.enrolment}
+        return json.dumps(raw).encode()
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> JoinWork:
         raw = json.loads(payload)
-        return cls(device_id=uuid.UUID(raw["device"]), creds=raw["creds"])
+        return cls(
+            device_id=uuid.UUID(raw["device"]), creds=raw["creds"], enrolment=raw["enrolment"]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Final
 
 from django.db.models import Q
 
-from apps.subscriptions.models import Subscription, SubscriptionState
+from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
 
 _CAPACITY: Final = 200_000
 _known: OrderedDict[uuid.UUID, str] = OrderedDict()
@@ -31,7 +31,7 @@ def foreign_hmac(subscription_id: uuid.UUID) -> str | None:
             return _known[subscription_id]
     row = (
         Subscription.objects.filter(id=subscription_id)
-        .exclude(~Q(reason="superseded"), state=SubscriptionState.ENDED)
+        .exclude(~Q(reason=SUPERSEDED), state=SubscriptionState.ENDED)
         .values_list("foreign_hmac", flat=True)
         .first()
     )

@@ -7,6 +7,7 @@ subscription the current one. Every step can be repeated after a crash.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import uuid
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
+from weakref import WeakValueDictionary
 
 from django.conf import settings
 from django.db import transaction
@@ -57,6 +59,7 @@ class _Case:
     credentials: Credentials = field(repr=False)
     status_frequency_minutes: int
     creds: str = field(repr=False)
+    enrolment: str = field(repr=False)
     callback_url: str = field(repr=False)
 
 
@@ -75,7 +78,7 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
         plaintext.encode(),
         room=webhook_url.room_for_credentials(subscription.id),
     )
-    work = JoinWork(device_id=device.id, creds=creds)
+    work = JoinWork(device_id=device.id, creds=creds, enrolment=device.secret_hash)
     return NewEntry(
         kind=JOIN, partition=webhook_url.name_of(subscription.id), payload=work.to_bytes()
     )
@@ -113,6 +116,7 @@ class Joiner:
         self._log = event_log
         self._server = server
         self._wake_drain = wake_drain
+        self._logins: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def finish(self, entry: Entry) -> float | None:
         """Work on one join entry.
@@ -128,9 +132,7 @@ class Joiner:
             return await in_database(_failed, case, error)
 
     async def _try(self, case: _Case) -> float | None:
-        proof = await self._server.prove(
-            case.endpoint, case.credentials, case.address, DEADLINE_S / 2
-        )
+        proof = await self._prove(case)
         if not await in_database(_proved, case, proof):
             return None
         turn = await in_database(_turn, case)
@@ -147,6 +149,19 @@ class Joiner:
             )
         await in_database(self._complete, case, joined)
         return None
+
+    async def _prove(self, case: _Case) -> Proof:
+        """One login of an account at a time: many at once would all be tried before any counts."""
+        account = refusals.account(case.mailbox, case.credentials)
+        async with self._logins.setdefault(account, asyncio.Lock()):
+            await in_database(refusals.check, case.mailbox, case.credentials)
+            try:
+                return await self._server.prove(
+                    case.endpoint, case.credentials, case.address, DEADLINE_S / 2
+                )
+            except errors.CredentialsRefused:
+                await in_database(refusals.remember, case.mailbox, case.credentials)
+                raise
 
     def _complete(self, case: _Case, joined: Joined | None) -> None:
         """Make the subscription current, then look for mail that came in the gap before it."""
@@ -171,7 +186,7 @@ class Joiner:
             return
         since = case.subscription.created_at
         if old is not None and old != mine:
-            since = self._last_sign(old) or since
+            since = self._served_until(old) or since
             ending.supersede(old)
         gap = MailWork(creds=case.creds, catch_up_since=since)
         self._log.append(
@@ -179,9 +194,12 @@ class Joiner:
         )
         self._wake_drain()
 
-    def _last_sign(self, subscription_id: uuid.UUID) -> datetime | None:
+    def _served_until(self, subscription_id: uuid.UUID) -> datetime | None:
+        """Since when mail may have gone untold: the last sign of life, or the trouble before it."""
         name = webhook_url.name_of(subscription_id)
-        return self._log.last_signs([name]).get(name)
+        times = list(self._log.last_signs([name]).values())
+        suspects = Subscription.objects.filter(id=subscription_id, state=SubscriptionState.SUSPECT)
+        return min([*times, *suspects.values_list("state_at", flat=True)], default=None)
 
 
 def _load(entry: Entry) -> _Case | None:
@@ -198,14 +216,14 @@ def _load(entry: Entry) -> _Case | None:
     promoted = subscription.state == SubscriptionState.ACTIVE
     if subscription.state != SubscriptionState.PENDING and not promoted:
         return None
+    if device.secret_hash != work.enrolment or device.state not in registry.MAY_PROVE:
+        ending.end(subscription.id, "device_gone", shred_now=True)
+        return None
     try:
         address, credentials = _parse(sealing.unseal(subscription.id, work.creds))
     except sealing.UnsealFailed:
         log.warning("credentials of a join did not open: subscription %s", subscription.id)
         ending.end(subscription.id, "credentials_not_opened", shred_now=True)
-        return None
-    if refusals.known(mailbox, credentials):
-        _refuse(subscription, device, "credentials_refused")
         return None
     chosen = settings_for(device.og, SubscriptionSettings)
     return _Case(
@@ -217,13 +235,14 @@ def _load(entry: Entry) -> _Case | None:
         credentials=credentials,
         status_frequency_minutes=chosen.status_frequency_minutes,
         creds=work.creds,
+        enrolment=work.enrolment,
         callback_url=webhook_url.form(subscription.id, work.creds),
     )
 
 
 def _proved(case: _Case, proof: Proof) -> bool:
-    """Record a proof; False when the device went away or was blocked meanwhile."""
-    if not registry.proved(case.device.id):
+    """Record a proof; False when the device left, was blocked or enrolled anew meanwhile."""
+    if not registry.proved(case.device.id, enrolment=case.enrolment):
         ending.end(case.subscription.id, "device_gone", shred_now=True)
         return False
     inbox = lookup_hmac("inbox", proof.inbox_id)
@@ -274,9 +293,13 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
 
 
 def _refuse(subscription: Subscription, device: Device, code: str) -> None:
-    """The join is over and the device hears why at its next check-in."""
+    """The join is over and the device hears why at its next check-in.
+
+    Unless it has begun another join since, whose outcome counts.
+    """
+    if not ending.end(subscription.id, code, shred_now=True):
+        return
     registry.move(device.id, DeviceState.REFUSED, code)
-    ending.end(subscription.id, code, shred_now=True)
     log.info("device %s refused: %s", device.id, code)
 
 

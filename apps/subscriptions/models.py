@@ -9,6 +9,9 @@ from django.db import models
 from apps import clock
 from apps.devices.models import Device, Mailbox
 
+# The reason of an ended subscription whose own credentials still drain what it reported.
+SUPERSEDED = "superseded"
+
 
 class SubscriptionState(models.TextChoices):
     """The states of DESIGN.md, section 2; each comes with a reason."""
@@ -52,6 +55,8 @@ class RefusedCredential(models.Model):
 
     mailbox = models.ForeignKey(Mailbox, on_delete=models.CASCADE)
     credential_hmac = models.CharField(max_length=64)
+    # HMAC of the user name in its mail system: how often one account was refused lately.
+    account_hmac = models.CharField(max_length=64, default="", db_index=True)
     refused_at = models.DateTimeField(default=clock.now)
 
     class Meta:

@@ -13,7 +13,7 @@ from apps.announce.context import Context
 from apps.announce.drain import Drain
 from apps.announce.mailbox_job import Outcome
 from apps.devices.models import Mailbox
-from apps.eventlog.interface import Entry, EventLog, NewEntry
+from apps.eventlog.interface import Entry, EventLog, LogUnavailable, NewEntry
 from apps.eventlog.models import DeadLetter, LogEntry
 from apps.eventlog.table import TableLog
 from apps.exchange.ews.notification import Event
@@ -36,6 +36,10 @@ class Job:
         self.overlaps = 0
         self.does: Callable[[Sequence[Entry]], Outcome] = lambda _entries: Outcome()
         self.takes_s = 0.0
+        self.written: list[str] = []
+
+    def marks_written(self, marks: Sequence[str]) -> None:
+        self.written += marks
 
     async def run(self, context: Context, entries: Sequence[Entry]) -> Outcome:
         key = context.mailbox.pk
@@ -134,6 +138,28 @@ async def test_marks_are_written_with_the_acknowledgement(site: Site) -> None:
     await in_database(site.append, site.names[0])
     await site.run()
     assert await in_database(site.log.seen, ["mark", "other"]) == {"mark"}
+    assert site.job.written == ["mark"]
+
+
+async def test_what_a_log_could_not_take_is_recorded_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = 3
+    real = site.log.acknowledge
+
+    def sometimes(ids: Sequence[int]) -> None:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise LogUnavailable("OperationalError")
+        real(ids)
+
+    monkeypatch.setattr(site.log, "acknowledge", sometimes)
+    site.job.does = lambda _entries: Outcome(seen=["mark"])
+    await in_database(site.append, site.names[0])
+    await site.run()
+    assert await depth(site) == 0
+    assert len(site.job.batches) == 1
 
 
 async def test_what_must_be_tried_again_stays_and_what_was_done_is_marked(site: Site) -> None:
@@ -176,6 +202,19 @@ async def test_a_job_that_fails_is_tried_again_and_stops_nobody(
     assert await depth(site) == 1
     assert "RuntimeError" in caplog.text
     assert "secret-in-an-exception" not in caplog.text
+
+
+async def test_an_entry_that_can_not_be_read_stops_nobody(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna, ben = site.names
+    await in_database(site.log.append, NewEntry(MAIL, anna, b"secret-in-an-entry"))
+    await in_database(site.log.append, NewEntry(MAIL, "no name of ours", b"{}"))
+    await in_database(site.append, ben)
+    await site.run()
+    assert len(site.job.batches) == 1
+    assert await depth(site) == 2
+    assert "secret-in-an-entry" not in caplog.text
 
 
 async def test_a_job_over_its_deadline_is_given_up_and_tried_again(

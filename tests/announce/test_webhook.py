@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 
 from apps.devices.models import Mailbox
@@ -193,3 +194,13 @@ def test_a_log_that_can_not_take_it_is_503(hook: Hook, monkeypatch: pytest.Monke
     answer = hook.post()
     assert answer.status_code == 503
     assert int(answer["Retry-After"]) > 0
+    get_log().flush()  # type: ignore[attr-defined]
+    assert get_log().last_signs([webhook_url.name_of(hook.subscription.id)]) == {}
+
+
+def test_a_database_that_is_away_is_503(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise OperationalError
+
+    monkeypatch.setattr("apps.announce.webhook.identity.foreign_hmac", fail)
+    assert hook.post().status_code == 503

@@ -97,7 +97,9 @@ def test_a_token_is_retired_only_if_it_is_older_than_its_death(
 ) -> None:
     device, _ = enrol(og, mailbox)
     registry.proved(device.id)
-    assert not registry.retire_dead_token(device.id, timezone.now() - timedelta(hours=1))
-    assert registry.retire_dead_token(device.id, timezone.now())
+    token = "ab" * 32
+    assert not registry.retire_dead_token(device.id, token, timezone.now() - timedelta(hours=1))
+    assert not registry.retire_dead_token(device.id, "ef" * 32, None)
+    assert registry.retire_dead_token(device.id, token, timezone.now())
     device.refresh_from_db()
     assert (device.state, device.reason) == ("retired", "push_token_dead")

@@ -85,9 +85,10 @@ class Exchange:
         found: dict[str, int] = self._call("GET", "subscriptions")["by_mailbox"]
         return found
 
-    def calls(self) -> int:
-        """How many operations it was asked for."""
-        return sum(self._counters()["calls"].values())
+    def calls(self, operation: str = "") -> int:
+        """How many operations it was asked for: of one kind, or all."""
+        found: dict[str, int] = self._counters()["calls"]
+        return found.get(operation, 0) if operation else sum(found.values())
 
     def connections(self) -> int:
         """How many connections it ever took a request on."""
@@ -148,6 +149,20 @@ class Road:
     def rings(self, phone: Phone, subject: str, seconds: float = RING_S) -> Push:
         """Wait until a mail is announced on the phone; returns that push."""
         return self.gets(phone, lambda push: push.body == subject, f"«{subject}»", seconds)
+
+    def plain(self, phone: Phone, number: int, seconds: float = RING_S) -> Push:
+        """Wait until the phone has had so many announcements without sender and subject."""
+
+        def found() -> list[Push]:
+            every = self.announcements(phone)
+            return [push for push in every if (push.title, push.body) == ("New mail", "")]
+
+        until(
+            f"{number} plain announcements on {phone.name}",
+            lambda: len(found()) == number,
+            seconds,
+        )
+        return found()[-1]
 
     def badge(self, phone: Phone, number: int, seconds: float = RING_S) -> None:
         """Wait until the badge is this number."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 import pytest
 
 from apps.lab.phone import Refused
+from apps.lab.stand.waiting import until
 from tests.e2e.road import Road, all_once
 
 pytestmark = pytest.mark.timeout(90)
@@ -139,8 +141,7 @@ def test_a_mail_whose_details_cannot_be_had_is_announced_all_the_same(
     phone, others = road.joined(user), road.joined(other)
     road.exchange.trouble(user=user, **trouble)
     road.exchange.deliver(user, "Nobody knows")
-    push = road.gets(phone, lambda push: push.title == "New mail", "a plain announcement", 25)
-    assert (push.body, push.badge) == ("", 1)
+    assert road.plain(phone, 1, 25).badge == 1
 
     # It hurt nobody else, and the next one is told as ever.
     road.exchange.deliver(other, "Meanwhile")
@@ -160,6 +161,37 @@ def test_a_busy_exchange_is_asked_again_when_it_said(road: Road) -> None:
     road.rings(phone, "A little later", 12)
     road.quiet()
     assert len(road.announcements(phone)) == 1
+
+
+def test_after_a_new_password_mail_is_announced_without_details_until_the_phone_brings_it(
+    road: Road,
+) -> None:
+    user = road.user("anna")
+    first, second = road.joined(user, "first"), road.joined(user, "second")
+    road.exchange.set_password(user, "a new one")
+    for number in (1, 2):
+        road.exchange.deliver(user, f"Untold {number}")
+        for phone in (first, second):
+            road.plain(phone, number)
+    # The old password was tried once: the account must not lock.
+    assert road.exchange.refused_logins(user) == 1
+
+    first.account = replace(first.account, password="a new one")
+    road.renews(first)
+    road.quiet()
+    road.exchange.deliver(user, "Told again")
+    road.rings(first, "Told again")
+    # The other one has not brought it, and hears no more than before.
+    road.plain(second, 3)
+    second.check_in(credentials=True)
+    until("the second phone is refused", lambda: second.check_in().state == "refused", 10)
+    assert second.code == "credentials_refused"
+    road.exchange.deliver(user, "For the first alone")
+    road.rings(first, "For the first alone")
+    road.quiet()
+    assert len(road.announcements(first)) == 4
+    assert len(road.announcements(second)) == 3
+    assert road.exchange.refused_logins(user) == 1
 
 
 def test_a_phone_whose_app_was_removed_is_not_bothered_again(road: Road) -> None:

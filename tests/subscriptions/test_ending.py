@@ -72,7 +72,17 @@ def test_the_key_of_a_superseded_one_outlives_its_entries(active: Subscription) 
     ending.end(active.id, "superseded", shred_now=False)
     ending.housekeeping()
     assert sealed(active)
-    Subscription.objects.update(state_at=timezone.now() - ending.DRAINED_AFTER)
+    # However late housekeeping comes, after a week's rest too.
+    Subscription.objects.update(state_at=timezone.now() - ending.DRAINED_AFTER - timedelta(days=7))
+    ending.housekeeping()
+    assert not sealed(active)
+
+
+def test_keys_in_use_are_kept_and_those_of_nothing_go(active: Subscription) -> None:
+    Subscription.objects.update(created_at=timezone.now() - timedelta(days=9))
+    ending.housekeeping()
+    assert sealed(active)
+    Subscription.objects.all().delete()
     ending.housekeeping()
     assert not sealed(active)
 
@@ -95,13 +105,25 @@ def test_what_a_dead_worker_left_live_but_not_current_is_ended(
 def test_refused_credentials_are_known_for_a_day_and_no_other(
     active: Subscription, mailbox: Mailbox
 ) -> None:
-    Device.objects.update(proved_at=timezone.now())
     refusals.remember(mailbox, CREDENTIALS)
     refusals.remember(mailbox, CREDENTIALS)
     assert RefusedCredential.objects.count() == 1
     assert refusals.known(mailbox, CREDENTIALS)
     assert not refusals.known(mailbox, Credentials("basic", "anna", "Secret"))
-    assert Device.objects.get().proved_at is None
     RefusedCredential.objects.update(refused_at=timezone.now() - timedelta(hours=25))
     ending.housekeeping()
     assert not refusals.known(mailbox, CREDENTIALS)
+
+
+def test_a_superseded_subscription_is_drained_unless_its_credentials_were_refused(
+    active: Subscription,
+) -> None:
+    suspect = Subscription.objects.create(
+        mailbox=active.mailbox, ews_url=active.ews_url, state="active"
+    )
+    assert ending.suspect(suspect.id, "credentials_refused")
+    for subscription in (active, suspect):
+        ending.supersede(subscription.id)
+        subscription.refresh_from_db()
+    assert (active.state, active.reason) == ("ended", "superseded")
+    assert (suspect.state, suspect.reason) == ("ended", "credentials_refused")

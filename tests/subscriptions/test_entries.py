@@ -28,7 +28,7 @@ def test_mail_work_leads_back() -> None:
 
 
 def test_join_work_leads_back_and_hides_its_credentials() -> None:
-    work = JoinWork(device_id=uuid.uuid4(), creds="sealed-marked")
+    work = JoinWork(device_id=uuid.uuid4(), creds="sealed-marked", enrolment="ab")
     assert JoinWork.from_bytes(work.to_bytes()) == work
     assert "sealed-marked" not in repr(work)
     assert "sealed-marked" not in repr(MailWork(creds="sealed-marked"))

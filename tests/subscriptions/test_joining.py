@@ -24,7 +24,7 @@ from apps.exchange.ews.server import EwsServer
 from apps.exchange.interface import Credentials
 from apps.keypairs.models import SealedCredential
 from apps.lab.exchange import LabExchange
-from apps.subscriptions import joining
+from apps.subscriptions import joining, refusals
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import MAIL, MailWork
 from apps.subscriptions.joining import Joiner
@@ -59,10 +59,10 @@ class Site:
         )
         self.mailbox = registry.mailbox_for(system, "anna@example.com")
 
-    def enrol(self, push_token: str = "ab" * 32) -> Device:
+    def enrol(self, push_token: str = "ab" * 32, address: str = "anna@example.com") -> Device:
         made = registry.enrol(
             self.og,
-            self.mailbox,
+            registry.mailbox_for(self.mailbox.mail_system, address),
             Description(
                 platform="ios",
                 app_id="com.example.mail",
@@ -255,6 +255,83 @@ async def test_a_device_that_left_meanwhile_leaves_nothing(site: Site) -> None:
     await in_database(ending.leave, device)
     assert await site.joiner.finish(entry) is None
     assert site.held() == 0
+    assert site.lab.counters()["calls"] == {}
+
+
+async def test_made_up_passwords_neither_lock_an_account_nor_silence_its_owner(site: Site) -> None:
+    owner = await in_database(site.enrol)
+    assert await site.joiner.finish(await in_database(site.begin, owner)) is None
+    names = ["EXAMPLE\\anna", "anna", "Anna@example.com"]
+    entries = []
+    for number in range(8):
+        stranger = await in_database(site.enrol, f"{number:064x}", f"user{number}@example.com")
+        made_up = Credentials("basic", names[number % 3], f"guess-{number}")
+        entries.append(await in_database(site.begin, stranger, made_up))
+    again = await asyncio.gather(*(site.joiner.finish(entry) for entry in entries))
+    assert sum(site.lab.counters()["unauthorized"].values()) == refusals.REFUSALS_AT_MOST
+    assert sum(seconds is not None for seconds in again) == 8 - refusals.REFUSALS_AT_MOST
+    await in_database(owner.refresh_from_db)
+    assert owner.proved_at is not None
+
+
+async def test_a_stranger_at_the_mailbox_does_not_unprove_its_devices(site: Site) -> None:
+    owner = await in_database(site.enrol)
+    assert await site.joiner.finish(await in_database(site.begin, owner)) is None
+    stranger = await in_database(site.enrol, "cd" * 32)
+    wrong = Credentials("basic", "EXAMPLE\\anna", "wrong")
+    assert await site.joiner.finish(await in_database(site.begin, stranger, wrong)) is None
+    assert await in_database(state, stranger) == ("refused", "credentials_refused")
+    await in_database(owner.refresh_from_db)
+    assert owner.proved_at is not None
+
+
+async def test_a_proof_is_not_given_to_who_took_the_row_over(site: Site) -> None:
+    """A stranger with the address and the push token enrols while Exchange is being asked."""
+    device = await in_database(site.enrol)
+    entry = await in_database(site.begin, device)
+    prove = site.joiner._server.prove
+
+    async def slow(*asked: Any) -> Any:
+        proof = await prove(*asked)
+        await in_database(site.enrol)
+        return proof
+
+    site.joiner._server.prove = slow  # type: ignore[method-assign]
+    assert await site.joiner.finish(entry) is None
+    await in_database(device.refresh_from_db)
+    assert (device.state, device.proved_at) == ("joining", None)
+    assert site.held() == 0
+    # Nor later, when a worker that died comes back to the entry.
+    assert await site.joiner.finish(entry) is None
+    await in_database(device.refresh_from_db)
+    assert device.proved_at is None
+
+
+async def test_an_earlier_joins_refusal_leaves_the_later_one_alone(site: Site) -> None:
+    device = await in_database(site.enrol)
+    wrong = Credentials("basic", "EXAMPLE\\anna", "wrong")
+    earlier = await in_database(site.begin, device, wrong)
+    later: list[Entry] = []
+    prove = site.joiner._server.prove
+
+    async def slow(*asked: Any) -> Any:
+        if not later:
+            later.append(await in_database(site.begin, device))
+        return await prove(*asked)
+
+    site.joiner._server.prove = slow  # type: ignore[method-assign]
+    assert await site.joiner.finish(earlier) is None
+    assert await in_database(state, device) == ("joining", "")
+    assert await site.joiner.finish(later[0]) is None
+    assert await in_database(state, device) == ("active", "")
+
+
+async def test_a_blocked_device_costs_no_call(site: Site) -> None:
+    device = await in_database(site.enrol)
+    entry = await in_database(site.begin, device)
+    await in_database(Device.objects.update, state=DeviceState.BLOCKED)
+    assert await site.joiner.finish(entry) is None
+    assert await in_database(state, device) == ("blocked", "")
     assert site.lab.counters()["calls"] == {}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -71,7 +70,7 @@ class _Page:
         try:
             async for state in self._world.states():
                 await response.write(_event("state", state))
-        except (ConnectionResetError, asyncio.CancelledError):
+        except ConnectionResetError:
             pass  # the reader has gone
         return response
 

@@ -1,0 +1,126 @@
+"""What a mailbox's job leaves to be done again, and what it must never try again."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from apps import clock
+from apps.announce.context import Context, Target
+from apps.announce.mailbox_job import MailboxJob, Outcome
+from apps.announce.pushing import Pusher
+from apps.cns.answer import Result
+from apps.cns.client import Push
+from apps.devices.models import Mailbox
+from apps.eventlog.interface import Entry
+from apps.eventlog.table import TableLog
+from apps.exchange import errors
+from apps.exchange.ews.notification import Event
+from apps.exchange.interface import Credentials, Described, Endpoint
+from apps.subscriptions.database import in_database
+from apps.subscriptions.entries import MAIL, MailWork
+from apps.subscriptions.models import Subscription
+from apps.tenants.groups import create_group
+from apps.tenants.mail_systems import add_mail_system
+from apps.vault.lookup import lookup_hmac
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Exchange:
+    """Answers with nothing new, unless it is told to fail."""
+
+    def __init__(self) -> None:
+        self.error: errors.ExchangeError | None = None
+        self.calls = 0
+
+    async def describe(self, *_: Any) -> Described:
+        self.calls += 1
+        if self.error:
+            raise self.error
+        return Described(items={}, unread_count=0)
+
+    async def newest_unread(self, *_: Any) -> list[Any]:
+        self.calls += 1
+        if self.error:
+            raise self.error
+        return []
+
+
+class Relay:
+    """Accepts every push."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+
+    async def send(self, _platform: str, pushes: Sequence[Push]) -> list[Result]:
+        for push in pushes:
+            self.titles += [push.payload["aps"].get("alert", {}).get("title", "")]
+        return [Result(push.id, "accepted") for push in pushes]
+
+
+class Site:
+    """A mailbox with one subscription and one phone."""
+
+    def __init__(self) -> None:
+        lookup_hmac("warm-up", "")
+        system = add_mail_system(create_group("Example"), "Exchange", ["mail.example.com"])
+        mailbox = Mailbox.objects.create(mail_system=system, user_hmac="anna")
+        self.subscription = Subscription.objects.create(
+            mailbox=mailbox, state="active", ews_url="https://mail.example.com/"
+        )
+        self.exchange, self.relay = Exchange(), Relay()
+        pusher = Pusher(self.relay)  # type: ignore[arg-type]
+        self.job = MailboxJob(TableLog(), self.exchange, pusher)  # type: ignore[arg-type]
+
+    async def run(self, work: MailWork) -> Outcome:
+        context = Context(
+            subscription=self.subscription,
+            mailbox=self.subscription.mailbox,
+            endpoint=Endpoint("https://mail.example.com/"),
+            credentials=Credentials("basic", "anna", "secret"),
+            refused=False,
+            works=(work,),
+            targets=(Target(uuid.uuid4(), "com.example.mail", "ab" * 32, "sender_subject"),),
+        )
+        return await self.job.run(context, [Entry(1, MAIL, "p", b"", time.time(), 1)])
+
+
+@pytest.fixture
+async def site() -> Site:
+    return await in_database(Site)
+
+
+NEW = MailWork("c", events=(Event("NewMail", item_id="i", timestamp=clock.now()),))
+MOVED_IN = MailWork("c", events=(Event("Moved", item_id="i", timestamp=clock.now()),))
+GAP = MailWork("c", catch_up_since=clock.now())
+
+
+async def test_new_mail_is_announced_without_its_details_and_done(site: Site) -> None:
+    site.exchange.error = errors.Unreachable()
+    outcome = await site.run(NEW)
+    assert site.relay.titles == ["New mail"]
+    assert (len(outcome.seen), outcome.retry_after_s) == (1, None)
+
+
+@pytest.mark.parametrize("work", [GAP, MOVED_IN], ids=["gap", "moved in"])
+async def test_what_only_a_fetch_can_find_is_looked_for_again(site: Site, work: MailWork) -> None:
+    site.exchange.error = errors.ServerBusy(40.0)
+    assert (await site.run(work)).retry_after_s == 40.0
+    site.exchange.error = errors.Unreachable()
+    assert (await site.run(work)).retry_after_s is not None
+    site.exchange.error = None
+    assert (await site.run(work)).retry_after_s is None
+
+
+@pytest.mark.parametrize("work", [GAP, NEW], ids=["gap", "new"])
+async def test_a_refused_password_is_not_tried_again(site: Site, work: MailWork) -> None:
+    site.exchange.error = errors.CredentialsRefused()
+    assert (await site.run(work)).retry_after_s is None
+    assert site.exchange.calls == 1
+    await in_database(site.subscription.refresh_from_db)
+    assert (site.subscription.state, site.subscription.reason) == ("suspect", "credentials_refused")
