@@ -58,9 +58,9 @@ class RedisServers:
         self._sentinel_port = free_port()
 
     @property
-    def sentinel(self) -> tuple[str, int]:
-        """Where Sentinel answers."""
-        return HOST, self._sentinel_port
+    def broker_url(self) -> str:
+        """ENS_BROKER_URL."""
+        return f"sentinel://{HOST}:{self._sentinel_port}?service={SERVICE}"
 
     def set_up(self) -> Sequence[Program]:
         """Write the configurations; returns the programs in the order of their start."""
@@ -101,10 +101,6 @@ class RedisServers:
                 return False
 
         waiting.until("a fail-over", changed, seconds)
-
-    def url(self, database: int) -> str:
-        """The master at the start, as `redis://…`, for those who don't know Sentinel."""
-        return f"redis://{HOST}:{self._ports[NODES[0]]}/{database}"
 
     def _client(self, port: int) -> redis.Redis:
         return redis.Redis(

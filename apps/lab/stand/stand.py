@@ -221,7 +221,7 @@ class Stand(Lab):
         if self.postgres is not None:
             values["DATABASE_URL"] = self.postgres.url
         if self.redis is not None:
-            values["BROKER_URL"] = self.redis.url(0)
+            values["BROKER_URL"] = self.redis.broker_url
         return values
 
     def _ens_side(self) -> Side:
