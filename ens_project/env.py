@@ -119,7 +119,18 @@ class EnsSettings(BaseModel):
         "(loopback, link-local, …), by comma. For the lab only; empty in production.",
     )
     exchange_calls_in_flight: int = Field(
-        200, ge=1, le=5000, description="Calls to Exchange that one worker process has under way."
+        64,
+        ge=1,
+        le=1000,
+        description="Calls that one worker process has under way to one Exchange host; others "
+        "wait, and other hosts are not concerned.",
+    )
+    wakeups_a_second: int = Field(
+        20,
+        ge=1,
+        le=1000,
+        description="How many phones of one mail system are woken in a second at most: after an "
+        "Exchange restart every phone that wakes brings a join.",
     )
     lab_clock_scale: float = Field(
         1.0,

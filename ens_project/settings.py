@@ -189,7 +189,22 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 1.0,
         "options": {"queue": "join", "expires": 5},
     },
+    "wake": {
+        "task": "subscriptions.wake",
+        "schedule": 1.0,
+        "options": {"expires": 5},
+    },
+    "scan": {
+        "task": "subscriptions.scan",
+        "schedule": max(1.0, 60.0 / ENS.lab_clock_scale),
+        "options": {"expires": 60},
+    },
     "keypairs": {"task": "keypairs.rotate", "schedule": 60.0, "options": {"expires": 60}},
+    "attempts": {
+        "task": "api.forget_attempts",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "housekeeping": {
         "task": "subscriptions.housekeeping",
         "schedule": 60.0,
