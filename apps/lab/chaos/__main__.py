@@ -13,6 +13,7 @@ from pathlib import Path
 
 from apps.lab.chaos import run as chaos
 from apps.lab.chaos.outcome import Outcome
+from apps.lab.population import NotLetIn
 from apps.lab.stand import signals
 from apps.lab.stand.commands import CommandFailed
 from apps.lab.stand.lab import StartFailed
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"Seed {seed}; SEED={seed} repeats this run.", flush=True)
     try:
         outcome = _run(seed, size)
-    except (StartFailed, CommandFailed, PostgresMissing, RedisMissing, chaos.ChaosFailed) as error:
+    except (StartFailed, CommandFailed, PostgresMissing, RedisMissing, NotLetIn) as error:
         print(f"chaos: {error}", file=sys.stderr)
         return 1
     except signals.Stopped:

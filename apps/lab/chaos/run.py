@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import random
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import requests
 
 from apps.lab.announced import Mail
 from apps.lab.chaos.faults import Faults
 from apps.lab.chaos.outcome import Outcome, completed, judge
 from apps.lab.chaos.plan import plan
-from apps.lab.phone import Account
 from apps.lab.phone.fleet import FleetPhone, PhoneFleet
-from apps.lab.stand import waiting
+from apps.lab.population import add_mailboxes, await_joined, deliver, session
 from apps.lab.stand.stand import Layout, Stand
 
 LAYOUT = Layout(postgres=True, redis=True, webs=2, workers=2, exchange_line=True)
@@ -26,10 +22,6 @@ CLOCK_SCALE = 6.0
 JOIN_S = 120.0
 SETTLE_S = 120.0
 AFTERMATH_S = 3.0
-
-
-class ChaosFailed(Exception):
-    """The run could not even begin; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +38,7 @@ def run(stand: Stand, seed: int, size: Size, say: Callable[[str], None]) -> Outc
     """Run on a stand that has started; it goes on running afterwards.
 
     Raises:
-        ChaosFailed: the phones were not let in.
+        NotLetIn: the phones were not let in.
     """
     fleet = PhoneFleet(
         stand.link_address,
@@ -72,35 +64,8 @@ def run(stand: Stand, seed: int, size: Size, say: Callable[[str], None]) -> Outc
     return judge(seed, mails, _pushes(phones), faults.happened)
 
 
-def addresses(count: int) -> list[str]:
-    """The mail addresses of a run's users."""
-    return [f"user-{number:05}@example.com" for number in range(count)]
-
-
-def add_mailboxes(stand: Stand, count: int) -> list[Account]:
-    """Make mailboxes in the stand's Exchange; returns what their users would type in."""
-    found = []
-    with _session() as http:
-        for address in addresses(count):
-            name, password = address.partition("@")[0], secrets.token_hex(8)
-            body = {"address": address, "name": name, "password": password}
-            http.post(f"{stand.exchange_control}/lab/mailboxes", json=body).raise_for_status()
-            found.append(Account(address, f"EXAMPLE\\{name}", password, stand.ews_url))
-    return found
-
-
-def await_joined(fleet: PhoneFleet, seconds: float) -> None:
-    """Wait until all phones are active; raises ChaosFailed when they are not."""
-    wanted = len(fleet.phones)
-    try:
-        waiting.until("phones", lambda: fleet.states()["active"] == wanted, seconds)
-    except waiting.TookTooLong:
-        states = dict(fleet.states())
-        raise ChaosFailed(f"not all phones were let in within {seconds:g} s: {states}") from None
-
-
 def _join(stand: Stand, fleet: PhoneFleet, size: Size) -> dict[str, list[FleetPhone]]:
-    accounts = add_mailboxes(stand, size.mailboxes)
+    accounts = add_mailboxes(stand.exchange_control, stand.ews_url, size.mailboxes)
     owners = [accounts[number % len(accounts)] for number in range(size.devices)]
     fleet.add([(account, f"phone {number}") for number, account in enumerate(owners)])
     await_joined(fleet, JOIN_S)
@@ -114,18 +79,12 @@ def _send(stand: Stand, seed: int, size: Size, users: Sequence[str]) -> list[Mai
     dice = random.Random(seed)
     sent = []
     began = time.monotonic()
-    with _session() as http:
+    with session() as http:
         for number in range(size.mails):
             due = began + number * size.seconds / size.mails
             time.sleep(max(0.0, due - time.monotonic()))
             mail = Mail(dice.choice(users), f"Chaos {number + 1}", time.time())
-            body = {
-                "to": mail.user,
-                "from_name": "Ben Carter",
-                "from_address": "ben.carter@partner.example",
-                "subject": mail.subject,
-            }
-            http.post(f"{stand.exchange_control}/lab/deliver", json=body).raise_for_status()
+            deliver(http, stand.exchange_control, mail.user, mail.subject)
             sent.append(mail)
     return sent
 
@@ -140,9 +99,3 @@ def _settle(mails: Sequence[Mail], phones: dict[str, list[FleetPhone]]) -> None:
 
 def _pushes(phones: dict[str, list[FleetPhone]]) -> dict[str, list[list]]:
     return {user: [list(phone.pushes) for phone in owned] for user, owned in phones.items()}
-
-
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    return session

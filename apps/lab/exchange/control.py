@@ -15,7 +15,7 @@ send unasked) and a Host of this machine. Errors are `{"error": code}` with stat
 - `POST /lab/rights` `{mailbox, user, folder?}`: Reviewer on that folder, FullAccess without one
 - `POST /lab/password` `{address, password}`
 - `GET /lab/subscriptions` → `{"total", "by_mailbox": {address: count}, "subscriptions": [{id,
-  mailbox, owner, delivered, waiting, failures}], "ended": {reason: count}}`
+  mailbox, owner, delivered, waiting, failures, made_at}], "ended": {reason: count}}`
 - `POST /lab/subscriptions/fail` `{subscription_id, code?, bare?}`
 - `POST /lab/subscriptions/lose` `{subscription_id}` or `{share, seed?}` → `{"lost": [{id,
   mailbox}]}`: forgotten silently

@@ -13,6 +13,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 
 from . import ids
@@ -50,6 +51,7 @@ class Subscription:
     status_timer: asyncio.TimerHandle | None = field(default=None, repr=False)
     delivered: int = 0
     failures: int = 0
+    made_at: datetime | None = None
 
     def __post_init__(self) -> None:
         self.id = ids.subscription_id(_HOST, self.mailbox.guid)
@@ -112,6 +114,7 @@ class PushHub:
             raise EwsError("ErrorInvalidPushSubscriptionUrl")
         if self._held[subscription.owner.address] >= self.max_subscriptions:
             raise EwsError("ErrorExceededSubscriptionCount")
+        subscription.made_at = self._clock.now()
         # Registered first: what happens while the webhook answers is delivered afterwards.
         self._by_id[subscription.id] = subscription
         self._held[subscription.owner.address] += 1

@@ -297,6 +297,7 @@ class LabExchange:
                     "delivered": subscription.delivered,
                     "waiting": len(subscription.queue),
                     "failures": subscription.failures,
+                    "made_at": subscription.made_at and subscription.made_at.timestamp(),
                 }
                 for subscription in self._hub
             ]

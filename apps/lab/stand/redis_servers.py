@@ -63,19 +63,29 @@ class RedisServers:
         return f"sentinel://{HOST}:{self._sentinel_port}?service={SERVICE}"
 
     def set_up(self) -> Sequence[Program]:
-        """Write the configurations; returns the programs in the order of their start."""
+        """Write the configurations; returns the programs in the order of their start.
+
+        Sentinel must start when `following` is true: it asks for replicas every ten seconds only.
+        """
         first, second = NODES
         replica_of = f"replicaof {HOST} {self._ports[first]}\n"
         return [self._node(first, ""), self._node(second, replica_of), self._sentinel()]
 
-    def answers(self) -> bool:
-        """Whether Sentinel knows the master, and the replica follows it."""
+    def following(self) -> bool:
+        """Whether the second node follows the first."""
         try:
-            with self._client(self._ports[self.master()]) as master:
-                followers = master.info("replication").get("connected_slaves", 0)
+            with self._client(self._ports[NODES[1]]) as replica:
+                return bool(replica.info("replication").get("master_link_status") == "up")
         except redis.RedisError:
             return False
-        return bool(followers == len(NODES) - 1)
+
+    def answers(self) -> bool:
+        """Whether Sentinel knows the master and its replica."""
+        try:
+            with self._client(self._sentinel_port) as sentinel:
+                return len(sentinel.sentinel_slaves(SERVICE)) == len(NODES) - 1
+        except redis.RedisError:
+            return False
 
     def master(self) -> str:
         """The name of the program that is the master by Sentinel's word; raises RedisError."""

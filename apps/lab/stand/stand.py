@@ -209,8 +209,11 @@ class Stand(Lab):
             self.wait_for("postgres", self.postgres.answers)
             self.postgres.create_database()
         if self.redis is not None:
-            for program in self.redis.set_up():
+            *nodes, sentinel = self.redis.set_up()
+            for program in nodes:
                 self.supervisor.start(program)
+            self.wait_for(nodes[-1].name, self.redis.following)
+            self.supervisor.start(sentinel)
             self.wait_for(SENTINEL, self.redis.answers)
 
     def _server_settings(self) -> dict[str, str]:
