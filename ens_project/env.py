@@ -71,6 +71,22 @@ class EnsSettings(BaseModel):
         "?service=<master's name>` for Redis behind Sentinel, or `filesystem://` for folders in "
         "`ENS_DATA_DIR` (one server only).",
     )
+    event_log_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where the event log is kept. Empty: in tables of the database. "
+        "`redis://[user:password@]host[:port][/db]` (`rediss://` with TLS): in a Redis 7 or newer. "
+        "`redis+sentinel://[user:password@]host[:port],host[:port],…/<service>[/db]` "
+        "(`rediss+sentinel://` with TLS): in the one that these Sentinels name; their own login is "
+        "`?sentinel_username=…&sentinel_password=…`. Redis needs `appendonly yes`, "
+        "`appendfsync always` (or `ENS_EVENT_LOG_WAIT_REPLICAS`), `maxmemory-policy noeviction`.",
+    )
+    event_log_wait_replicas: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="How many replicas of Redis must have an event before Exchange is answered "
+        "OK. With Sentinel at least 1, or a fail-over loses what was answered last.",
+    )
     allowed_hosts: list[str] = Field(
         default=["localhost", "127.0.0.1", "[::1]"],
         description="Host names this process answers to, by comma (Django's ALLOWED_HOSTS).",

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
-from django.db.models import Min, QuerySet
+from django.db.models import Count, Max, Min, QuerySet
 
 from apps.eventlog.errors import unavailable_on_error
 from apps.eventlog.interface import Entry, NewEntry
@@ -57,7 +57,7 @@ class TableLog:
         self._using = using
         self._clock = clock
         self._life_clock = life_clock
-        self._unwanted = UnwantedCopy(using)
+        self._unwanted = UnwantedCopy(self._unwanted_version, self._unwanted_partitions)
         self._signs = SignBuffer(self._write_signs, SIGNS_EVERY_S)
         self._statements = Statements(using)
 
@@ -196,8 +196,21 @@ class TableLog:
     def set_wanted(self, partition: str) -> None:
         """See `EventLog.set_wanted`."""
         with unavailable_on_error(self._using):
-            UnwantedPartition.objects.using(self._using).filter(pk=partition).delete()
+            self._unwanted_marks.filter(pk=partition).delete()
         self._unwanted.expire()
+
+    def _unwanted_version(self) -> tuple[int, float | None]:
+        with unavailable_on_error(self._using):
+            found = self._unwanted_marks.aggregate(count=Count("pk"), newest=Max("marked_at"))
+        return found["count"], found["newest"]
+
+    def _unwanted_partitions(self) -> frozenset[str]:
+        with unavailable_on_error(self._using):
+            return frozenset(self._unwanted_marks.values_list("pk", flat=True))
+
+    @property
+    def _unwanted_marks(self) -> QuerySet[UnwantedPartition]:
+        return UnwantedPartition.objects.using(self._using)
 
     def mark_seen(self, keys: Iterable[str], ttl_s: float) -> None:
         """See `EventLog.mark_seen`."""

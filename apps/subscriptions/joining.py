@@ -205,9 +205,13 @@ class Joiner:
     def _served_until(self, subscription_id: uuid.UUID) -> datetime | None:
         """Since when mail may have gone untold: the last sign of life, or the trouble before it."""
         name = webhook_url.name_of(subscription_id)
-        times = list(self._log.last_signs([name]).values())
-        suspects = Subscription.objects.filter(id=subscription_id, state=SubscriptionState.SUSPECT)
-        return min([*times, *suspects.values_list("state_at", flat=True)], default=None)
+        times: list[datetime | None] = [*self._log.last_signs([name]).values()]
+        old = Subscription.objects.filter(id=subscription_id).first()
+        if old is not None:
+            times.append(old.silent_since)
+            if old.state == SubscriptionState.SUSPECT:
+                times.append(old.state_at)
+        return min((time for time in times if time is not None), default=None)
 
 
 def _load(entry: Entry) -> _Case | None:

@@ -42,6 +42,8 @@ class Subscription(models.Model):
     # PreviousWatermark must be the same, or something was missed.
     watermark = models.CharField(max_length=32, blank=True, default="")
     watermark_at = models.DateTimeField(null=True, blank=True)
+    # The last sign of life of one that was declared lost: mail may have gone untold since.
+    silent_since = models.DateTimeField(null=True, blank=True)
     # HMAC of Exchange's SubscriptionId; empty until Exchange named it.
     foreign_hmac = models.CharField(max_length=64, blank=True, default="")
     # Credentials that opened once are good; only others may be given up when they don't open.

@@ -63,8 +63,9 @@ def _judge(names: list[str], now: datetime, since: datetime) -> int:
             over.append(name)
             continue
         patience = 2 * timedelta(minutes=row.status_frequency_minutes)
-        if now - max(signs.get(name, since), since, row.created_at) > patience:
-            lost += states.move(row.id, SubscriptionState.LOST, "silent")
+        last = signs.get(name, row.created_at)
+        if now - max(last, since, row.created_at) > patience:
+            lost += states.move(row.id, SubscriptionState.LOST, "silent", silent_since=last)
             over.append(name)
     event_log.forget(over)
     return lost
@@ -121,4 +122,6 @@ def _revive() -> None:
     lost = {name_of(row.id): row for row in rows}
     for name, at in event_log.last_signs(list(lost)).items():
         if at > lost[name].state_at:
-            states.move(lost[name].id, SubscriptionState.ACTIVE, "exchange_called")
+            states.move(
+                lost[name].id, SubscriptionState.ACTIVE, "exchange_called", silent_since=None
+            )

@@ -87,6 +87,9 @@ class Site:
             unlisted=False,
             works=(work,),
             targets=(Target(uuid.uuid4(), "com.example.mail", "ab" * 32, "sender_subject"),),
+            missed_since=None,
+            has_dead_letters=False,
+            catch_up_limit=10,
         )
         return await self.job.run(context, [Entry(1, MAIL, "p", b"", time.time(), 1)])
 
