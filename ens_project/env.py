@@ -68,7 +68,8 @@ class EnsSettings(BaseModel):
     )
     broker_url: SecretStr = Field(
         SecretStr("filesystem://"),
-        description="Celery's broker: `redis://…`, or `filesystem://` for folders in "
+        description="Celery's broker: `redis://…`, `sentinel://host:port;sentinel://host:port"
+        "?service=<master's name>` for Redis behind Sentinel, or `filesystem://` for folders in "
         "`ENS_DATA_DIR` (one server only).",
     )
     event_log_url: SecretStr = Field(

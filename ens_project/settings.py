@@ -181,6 +181,10 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
         "control_folder": str(_broker / "control"),
         "polling_interval": 0.05,
     }
+elif CELERY_BROKER_URL.startswith("sentinel:"):
+    # Sentinel's name for the master stands behind the addresses; kombu wants it apart.
+    CELERY_BROKER_URL, _, _service = CELERY_BROKER_URL.partition("?service=")
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"master_name": _service, "socket_timeout": 10}
 
 # Beat pokes too, so that a lost message delays by a second and nothing more.
 CELERY_BEAT_SCHEDULE = {
