@@ -69,13 +69,12 @@ class Stand(Lab):
         self.supervisor.start(relay.web("relay", self._relay_port))
         self.supervisor.start(ens.web("web", self._web_port))
         queues = "drain,join,housekeeping"
+        level = self._settings.get("LOG_LEVEL", "WARNING")
         self.supervisor.start(
-            ens.celery(
-                "worker", "worker", "-P", "threads", "-c", "4", "-Q", queues, "-l", "WARNING"
-            )
+            ens.celery("worker", "worker", "-P", "threads", "-c", "4", "-Q", queues, "-l", level)
         )
         # No pid file: beat would refuse to start beside the one that a kill left behind.
-        self.supervisor.start(ens.celery("beat", "beat", "--pidfile=", "-l", "WARNING"))
+        self.supervisor.start(ens.celery("beat", "beat", "--pidfile=", "-l", level))
         _call(ens, "keypairs.rotate")
         self.wait_for("web", answers(f"{self.link_address}/alive"))
         self.wait_for("relay", answers(f"{self.relay_url}/nws/notify/apns", status=405))
