@@ -39,7 +39,7 @@ from apps.wire.client import (
 _Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...]]
 
 # A mail's answer is some two kilobytes: so many stay far below the cap.
-_ITEMS_A_CALL: Final = 100
+_ITEMS_A_CALL = 100
 MAX_RESPONSE_BYTES = 2 * 1024 * 1024
 
 
