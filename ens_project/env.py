@@ -8,6 +8,7 @@ instead be kept in a file of its own, named by the same setting with `_FILE` beh
 from __future__ import annotations
 
 import os
+import re
 import sys
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 BASE_DIR = Path(__file__).resolve().parent.parent
 PREFIX = "ENS_"
 
-Role = Literal["device-api", "notify", "relay"]
+Role = Literal["device-api", "notify", "metrics", "relay"]
 
 
 class SettingsInvalid(Exception):
@@ -46,11 +47,11 @@ class EnsSettings(BaseModel):
         description="Path under which this process is mounted; may be empty.",
     )
     roles: list[Role] = Field(
-        default=["device-api", "notify"],
+        default=["device-api", "notify", "metrics"],
         min_length=1,
         description="What this process serves, by comma: `device-api`, `notify` (the webhook "
-        "that Exchange calls), `relay` (our CNS). A process with the role `relay` alone needs "
-        "only the relay's tables.",
+        "that Exchange calls), `metrics` (for Prometheus), `relay` (our CNS). A process with the "
+        "role `relay` alone needs only the relay's tables.",
     )
     data_dir: Path = Field(
         BASE_DIR / "var",
@@ -67,8 +68,25 @@ class EnsSettings(BaseModel):
     )
     broker_url: SecretStr = Field(
         SecretStr("filesystem://"),
-        description="Celery's broker: `redis://…`, or `filesystem://` for folders in "
+        description="Celery's broker: `redis://…`, `sentinel://host:port;sentinel://host:port"
+        "?service=<master's name>` for Redis behind Sentinel, or `filesystem://` for folders in "
         "`ENS_DATA_DIR` (one server only).",
+    )
+    event_log_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where the event log is kept. Empty: in tables of the database. "
+        "`redis://[user:password@]host[:port][/db]` (`rediss://` with TLS): in a Redis 7 or newer. "
+        "`redis+sentinel://[user:password@]host[:port],host[:port],…/<service>[/db]` "
+        "(`rediss+sentinel://` with TLS): in the one that these Sentinels name; their own login is "
+        "`?sentinel_username=…&sentinel_password=…`. Redis needs `appendonly yes`, "
+        "`appendfsync always` (or `ENS_EVENT_LOG_WAIT_REPLICAS`), `maxmemory-policy noeviction`.",
+    )
+    event_log_wait_replicas: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="How many replicas of Redis must have an event before Exchange is answered "
+        "OK. With Sentinel at least 1, or a fail-over loses what was answered last.",
     )
     allowed_hosts: list[str] = Field(
         default=["localhost", "127.0.0.1", "[::1]"],
@@ -118,7 +136,18 @@ class EnsSettings(BaseModel):
         "(loopback, link-local, …), by comma. For the lab only; empty in production.",
     )
     exchange_calls_in_flight: int = Field(
-        200, ge=1, le=5000, description="Calls to Exchange that one worker process has under way."
+        64,
+        ge=1,
+        le=1000,
+        description="Calls that one worker process has under way to one Exchange host; others "
+        "wait, and other hosts are not concerned.",
+    )
+    wakeups_a_second: int = Field(
+        20,
+        ge=1,
+        le=1000,
+        description="How many phones of one mail system are woken in a second at most: after an "
+        "Exchange restart every phone that wakes brings a join.",
     )
     lab_clock_scale: float = Field(
         1.0,
@@ -138,6 +167,25 @@ class EnsSettings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level that is logged."
     )
+    log_format: Literal["line", "json"] = Field(
+        "line",
+        description="How log lines look: `line` for people, `json` for log collectors, one object "
+        "a line.",
+    )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="The bearer token with which Prometheus may read "
+        "`<ENS_URL_PREFIX>/metrics`, 32 characters or more. Without it there is no such page.",
+    )
+    alert_urls: list[SecretStr] = Field(
+        default=[],
+        description="Where alerts go, by comma or space, as [Apprise URLs]"
+        "(https://github.com/caronc/apprise/wiki): `mailtos://user:password@mail.example.com?"
+        "to=admin@example.com`, `jsons://hooks.example.com/ens` (webhook), `syslog://`, "
+        "`rsyslog://log.example.com`; `eventlog://ENS` for the Windows Event Log. They hold "
+        "passwords: better in a file, named by `ENS_ALERT_URLS_FILE`.",
+    )
 
     @field_validator(
         "roles", "allowed_hosts", "trusted_proxies", "cns_pins", "guard_exceptions", mode="before"
@@ -146,6 +194,14 @@ class EnsSettings(BaseModel):
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: Any) -> Any:
+        # Not at every comma: Apprise's URLs may hold some. A new one begins with a scheme.
+        if isinstance(value, str):
+            return [url for url in re.split(r"[,\s]+(?=[a-zA-Z]+://)", value.strip()) if url]
         return value
 
     @field_validator(

@@ -26,12 +26,14 @@ from apps.devices.models import Device, DeviceState, Mailbox
 from apps.eventlog.interface import Entry, EventLog, NewEntry
 from apps.exchange import errors
 from apps.exchange.interface import Credentials, Endpoint, Joined, MailServer, Proof
+from apps.history import counters, names
 from apps.keypairs import sealing
-from apps.subscriptions import current, ending, refusals, webhook_url
+from apps.subscriptions import current, ending, refusals, states, wakeups, webhook_url
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import JOIN, MAIL, JoinWork, MailWork
 from apps.subscriptions.models import Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
+from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
 from apps.vault.lookup import lookup_hmac
 
@@ -57,7 +59,8 @@ class _Case:
     endpoint: Endpoint
     address: str = field(repr=False)
     credentials: Credentials = field(repr=False)
-    status_frequency_minutes: int
+    # `refusals.account`: made where the database may be asked for the lookup key.
+    account: str
     creds: str = field(repr=False)
     enrolment: str = field(repr=False)
     callback_url: str = field(repr=False)
@@ -69,8 +72,13 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
     Returns the log entry that the caller appends once that transaction has committed.
     """
     _give_up_earlier(device)
+    chosen = settings_for(device.og, SubscriptionSettings)
     subscription = Subscription.objects.create(
-        id=uuid.uuid4(), mailbox=device.mailbox, owner=device, ews_url=device.ews_url
+        id=uuid.uuid4(),
+        mailbox=device.mailbox,
+        owner=device,
+        ews_url=device.ews_url,
+        status_frequency_minutes=chosen.status_frequency_minutes,
     )
     plaintext = json.dumps({"email": address, "credentials": json.loads(credentials.to_bytes())})
     creds = sealing.seal(
@@ -144,7 +152,7 @@ class Joiner:
                 case.endpoint,
                 case.credentials,
                 case.callback_url,
-                case.status_frequency_minutes,
+                case.subscription.status_frequency_minutes,
                 DEADLINE_S / 2,
             )
         await in_database(self._complete, case, joined)
@@ -152,8 +160,7 @@ class Joiner:
 
     async def _prove(self, case: _Case) -> Proof:
         """One login of an account at a time: many at once would all be tried before any counts."""
-        account = await in_database(refusals.account, case.mailbox, case.credentials)
-        async with self._logins.setdefault(account, asyncio.Lock()):
+        async with self._logins.setdefault(case.account, asyncio.Lock()):
             await in_database(refusals.check, case.mailbox, case.credentials)
             try:
                 return await self._server.prove(
@@ -166,7 +173,6 @@ class Joiner:
     def _complete(self, case: _Case, joined: Joined | None) -> None:
         """Make the subscription current, then look for mail that came in the gap before it."""
         mine, now = case.subscription.id, clock.now()
-        live = [SubscriptionState.PENDING, SubscriptionState.ACTIVE]
         with transaction.atomic():
             if joined:
                 # Who names it first wins, for web processes remember the name: where Exchange's
@@ -175,12 +181,14 @@ class Joiner:
                 Subscription.objects.filter(id=mine, foreign_hmac="").update(
                     foreign_hmac=lookup_hmac("ews-subscription", joined.subscription_id)
                 )
-            alive = Subscription.objects.filter(id=mine, state__in=live).update(
-                state=SubscriptionState.ACTIVE, reason="", state_at=now, unsealed_at=now
+            states.move(mine, SubscriptionState.ACTIVE)
+            alive = Subscription.objects.filter(id=mine, state=SubscriptionState.ACTIVE).update(
+                unsealed_at=now
             )
             old = Mailbox.objects.get(id=case.mailbox.pk).current_subscription
             won = bool(alive) and current.swap(case.mailbox.pk, old, mine)
             current.release(case.mailbox.pk, mine)
+        counters.count(names.JOINS, label="active" if won else "superseded")
         if not won:
             ending.supersede(mine)
             return
@@ -189,6 +197,8 @@ class Joiner:
             since = self._served_until(old) or since
             ending.supersede(old)
         gap = MailWork(creds=case.creds, catch_up_since=since)
+        # From here on silence is noticed, even if Exchange never calls.
+        self._log.sign_of_life(webhook_url.name_of(mine))
         self._log.append(
             NewEntry(kind=MAIL, partition=webhook_url.name_of(mine), payload=gap.to_bytes())
         )
@@ -197,9 +207,13 @@ class Joiner:
     def _served_until(self, subscription_id: uuid.UUID) -> datetime | None:
         """Since when mail may have gone untold: the last sign of life, or the trouble before it."""
         name = webhook_url.name_of(subscription_id)
-        times = list(self._log.last_signs([name]).values())
-        suspects = Subscription.objects.filter(id=subscription_id, state=SubscriptionState.SUSPECT)
-        return min([*times, *suspects.values_list("state_at", flat=True)], default=None)
+        times: list[datetime | None] = [*self._log.last_signs([name]).values()]
+        old = Subscription.objects.filter(id=subscription_id).first()
+        if old is not None:
+            times.append(old.silent_since)
+            if old.state == SubscriptionState.SUSPECT:
+                times.append(old.state_at)
+        return min((time for time in times if time is not None), default=None)
 
 
 def _load(entry: Entry) -> _Case | None:
@@ -219,13 +233,15 @@ def _load(entry: Entry) -> _Case | None:
     if device.secret_hash != work.enrolment or device.state not in registry.MAY_PROVE:
         ending.end(subscription.id, "device_gone", shred_now=True)
         return None
+    if not mail_systems.lists(mailbox.mail_system, subscription.ews_url):
+        _refuse(subscription, device, "ews_url_not_allowed")
+        return None
     try:
         address, credentials = _parse(sealing.unseal(subscription.id, work.creds))
     except sealing.UnsealFailed:
         log.warning("credentials of a join did not open: subscription %s", subscription.id)
         ending.end(subscription.id, "credentials_not_opened", shred_now=True)
         return None
-    chosen = settings_for(device.og, SubscriptionSettings)
     return _Case(
         subscription=subscription,
         device=device,
@@ -233,7 +249,7 @@ def _load(entry: Entry) -> _Case | None:
         endpoint=endpoint_of(mailbox, subscription.ews_url),
         address=address,
         credentials=credentials,
-        status_frequency_minutes=chosen.status_frequency_minutes,
+        account=refusals.account(mailbox, credentials),
         creds=work.creds,
         enrolment=work.enrolment,
         callback_url=webhook_url.form(subscription.id, work.creds),
@@ -245,6 +261,7 @@ def _proved(case: _Case, proof: Proof) -> bool:
     if not registry.proved(case.device.id, enrolment=case.enrolment):
         ending.end(case.subscription.id, "device_gone", shred_now=True)
         return False
+    wakeups.answered(case.device.id)
     inbox = lookup_hmac("inbox", proof.inbox_id)
     if case.mailbox.inbox_hmac != inbox:
         Mailbox.objects.filter(id=case.mailbox.pk).update(inbox_hmac=inbox)
@@ -257,6 +274,7 @@ def _turn(case: _Case) -> float | None:
     served = current.serving(mailbox)
     if served is not None and served.id != case.subscription.id:
         ending.end(case.subscription.id, "not_needed", shred_now=True)
+        counters.count(names.JOINS, label="not_needed")
         current.release(mailbox.pk, case.subscription.id)
         return 0.0
     if not current.claim(mailbox.pk, case.subscription.id):
@@ -266,6 +284,7 @@ def _turn(case: _Case) -> float | None:
     if served is not None and served.id != case.subscription.id:
         current.release(mailbox.pk, case.subscription.id)
         ending.end(case.subscription.id, "not_needed", shred_now=True)
+        counters.count(names.JOINS, label="not_needed")
         return 0.0
     return None
 
@@ -273,7 +292,10 @@ def _turn(case: _Case) -> float | None:
 def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     """Decide about a join that Exchange did not let through."""
     current.release(case.mailbox.pk, case.subscription.id)
+    if isinstance(error, errors.NotThisMailbox):
+        counters.count(names.PROOF_FAILURES)
     if isinstance(error, errors.CredentialsRefused):
+        counters.count(names.CREDENTIALS_REFUSED)
         refusals.remember(case.mailbox, case.credentials)
         # Only a password that was right before tells that it was changed. Anybody may guess one,
         # and must not be able to silence the owner's phones by it.
@@ -299,6 +321,7 @@ def _refuse(subscription: Subscription, device: Device, code: str) -> None:
     """
     if not ending.end(subscription.id, code, shred_now=True):
         return
+    counters.count(names.JOINS, label=code)
     registry.move(device.id, DeviceState.REFUSED, code)
     log.info("device %s refused: %s", device.id, code)
 
