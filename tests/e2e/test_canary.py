@@ -196,6 +196,8 @@ def _trouble_at_exchange(canary: Canary, user: DemoUser, phone: Phone) -> None:
         canary.deliver(user)
         road.plain(phone, number)
         road.exchange.clear_faults()
+    # Else the server is left alone for a while.
+    road.stand.kill("worker")
     # While details are waited for, the entry lies in the log.
     road.exchange.trouble("busy", user, seconds=3, back_off_ms=2000)
     subject = canary.deliver(user)

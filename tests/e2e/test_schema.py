@@ -61,10 +61,6 @@ def _a_day(road: Road) -> None:
     road.exchange.move(mails[1], "deleteditems")
     road.exchange.delete(mails[2])
     road.badge(second, 1)
-    road.exchange.trouble("busy", user, back_off_ms=60_000)
-    road.exchange.deliver(user, "Untold")
-    road.plain(first, 1)
-    road.exchange.clear_faults()
     # An intruder's two questions, and a mail that was gone before ENS asked for it.
     account = replace(road.stand.account(road.user("stranger")), email=user.address)
     assert road.stand.phone(account, "stranger").join() == "refused"
