@@ -13,7 +13,6 @@ Streams are never trimmed; `maxmemory-policy` must be `noeviction`.
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -290,19 +289,13 @@ class RedisLog:
             if isinstance(error, ReadOnlyError):
                 # It was the primary: ask again where that is.
                 self._client.connection_pool.disconnect()
-            raise LogUnavailable(_name(error)) from None
+            raise LogUnavailable(type(error).__name__) from None
 
     def _check(self) -> None:
         """Warn once, when Redis is first reached, of what may lose entries."""
         for fault in durability.faults(self._client, self._wait_replicas):
             _log.warning("event log: %s", fault)
         self._checked = True
-
-
-def _name(error: RedisError) -> str:
-    """The error's class and Redis's own code, such as READONLY or OOM; never its text."""
-    code = re.match(r"[A-Z]{3,20}\b", str(error))
-    return f"{type(error).__name__} {code[0]}" if code else type(error).__name__
 
 
 def _ms(seconds: float) -> int:

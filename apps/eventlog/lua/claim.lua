@@ -10,7 +10,7 @@ if not n then return {0, 0} end
 local k, worker, limit, now = base .. n .. ':', ARGV[3], tonumber(ARGV[4]), now_ms()
 local lease_ends = string.format('%.0f', now + ARGV[5])
 local due, stream = k .. 'due', k .. 's'
-local skip, holders, taken, budget = {}, {}, {tonumber(n), 0}, 2000
+local skip, holders, taken, budget, released = {}, {}, {tonumber(n), 0}, 2000, false
 for i = 6, #ARGV do skip[ARGV[i]] = true end
 
 -- Who holds a partition under a live lease; one whose leases have all run out holds it no more.
@@ -24,7 +24,7 @@ local function holder(p)
     end
     if not live then
       release(k, p, who)
-      who = false
+      who, released = false, true
     end
   end
   holders[p] = who
@@ -63,6 +63,7 @@ local function again(id)
     return true
   end
   local who = holder(p)
+  if released then return false end
   if who and (who ~= worker or skip[p]) then
     -- This worker's own, past its lease: still its own to renew.
     if who == worker and holder_of(k, p, id) then return false end
@@ -82,8 +83,12 @@ while not full() do
   table.sort(page)
   for _, id in ipairs(page) do
     if full() then break end
-    budget = budget - 1
-    if not again(id) then left = left + 1 end
+    local gone = again(id)
+    if released then  -- what was parked there is due now, and may be older: look anew
+      left, released = 0, false
+      break
+    end
+    if gone then budget = budget - 1 else left = left + 1 end
   end
 end
 
@@ -96,7 +101,7 @@ while not full() do
     local id, fields = entry[1], entry[2]
     local p, who = fields[2], holder(fields[2])
     budget = budget - 1
-    if who == worker and not skip[p] or not who and not skip[p] then
+    if not skip[p] and (not who or who == worker) then
       take(p, id, fields[4], fields[6], 1)
     else
       redis.call('XCLAIM', stream, 'g', '-', 0, id, 'RETRYCOUNT', 0, 'JUSTID')

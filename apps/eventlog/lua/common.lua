@@ -24,9 +24,11 @@ local function look(k, id)
   return fields[2], fields[4], fields[6]
 end
 
+-- Due from now on: after those of the same partition whose leases ran out before, which are older.
 local function unpark(k, p)
+  local now = string.format('%.0f', now_ms())
   for _, id in ipairs(redis.call('ZRANGE', k .. 'parked:' .. p, 0, -1)) do
-    redis.call('ZADD', k .. 'due', 0, id)
+    redis.call('ZADD', k .. 'due', now, id)
   end
   redis.call('DEL', k .. 'parked:' .. p)
 end
