@@ -55,7 +55,7 @@ class RedisServer:
     def client(self) -> Redis:
         return Redis(port=self.port, socket_timeout=5)
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start the server and wait until it answers."""
         arguments = {
             "port": str(self.port),
@@ -71,7 +71,7 @@ class RedisServer:
             binary(),
             *(x for name, value in arguments.items() for x in (f"--{name}", value)),
         ]
-        self._process = subprocess.Popen([*command, *self._options])
+        self._process = subprocess.Popen([*command, *self._options, *options])
         wait_until(self._answers)
 
     def _answers(self) -> bool:
