@@ -21,7 +21,7 @@ from tests.eventlog import processes, stores
 from tests.eventlog.processes import KIND, spawn
 from tests.postgres import Postgres
 
-APPENDERS, PARTITIONS, ENTRIES = 2, 4, 60
+APPENDERS, PARTITIONS, ENTRIES = 2, 4, 40
 
 
 @dataclass(frozen=True)
