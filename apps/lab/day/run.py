@@ -101,7 +101,7 @@ class Day:
     def _drop(self, count: int, number: int) -> None:
         """Let Exchange forget so many; a mailbox is met once a day at most."""
         healthy = [held for held in self._held() if held["mailbox"] not in self._dropped]
-        # The draw is the lab's own: the same seed, the same places in the order of joining.
+        # Spread over the whole deployment: one in so many, in the order of joining.
         step = max(1, len(healthy) // max(1, count))
         for held in healthy[(self._seed + number) % step :: step][:count]:
             at = self._now()

@@ -62,6 +62,11 @@ class RedisServers:
         """ENS_BROKER_URL."""
         return f"sentinel://{HOST}:{self._sentinel_port}?service={SERVICE}"
 
+    @property
+    def log_url(self) -> str:
+        """ENS_EVENT_LOG_URL."""
+        return f"redis+sentinel://{HOST}:{self._sentinel_port}/{SERVICE}/1"
+
     def set_up(self) -> Sequence[Program]:
         """Write the configurations; returns the programs in the order of their start.
 
