@@ -8,6 +8,7 @@ instead be kept in a file of its own, named by the same setting with `_FILE` beh
 from __future__ import annotations
 
 import os
+import re
 import sys
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 BASE_DIR = Path(__file__).resolve().parent.parent
 PREFIX = "ENS_"
 
-Role = Literal["device-api", "notify", "relay"]
+Role = Literal["device-api", "notify", "metrics", "relay"]
 
 
 class SettingsInvalid(Exception):
@@ -46,11 +47,11 @@ class EnsSettings(BaseModel):
         description="Path under which this process is mounted; may be empty.",
     )
     roles: list[Role] = Field(
-        default=["device-api", "notify"],
+        default=["device-api", "notify", "metrics"],
         min_length=1,
         description="What this process serves, by comma: `device-api`, `notify` (the webhook "
-        "that Exchange calls), `relay` (our CNS). A process with the role `relay` alone needs "
-        "only the relay's tables.",
+        "that Exchange calls), `metrics` (for Prometheus), `relay` (our CNS). A process with the "
+        "role `relay` alone needs only the relay's tables.",
     )
     data_dir: Path = Field(
         BASE_DIR / "var",
@@ -166,6 +167,25 @@ class EnsSettings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level that is logged."
     )
+    log_format: Literal["line", "json"] = Field(
+        "line",
+        description="How log lines look: `line` for people, `json` for log collectors, one object "
+        "a line.",
+    )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="The bearer token with which Prometheus may read "
+        "`<ENS_URL_PREFIX>/metrics`, 32 characters or more. Without it there is no such page.",
+    )
+    alert_urls: list[SecretStr] = Field(
+        default=[],
+        description="Where alerts go, by comma or space, as [Apprise URLs]"
+        "(https://github.com/caronc/apprise/wiki): `mailtos://user:password@mail.example.com?"
+        "to=admin@example.com`, `jsons://hooks.example.com/ens` (webhook), `syslog://`, "
+        "`rsyslog://log.example.com`; `eventlog://ENS` for the Windows Event Log. They hold "
+        "passwords: better in a file, named by `ENS_ALERT_URLS_FILE`.",
+    )
 
     @field_validator(
         "roles", "allowed_hosts", "trusted_proxies", "cns_pins", "guard_exceptions", mode="before"
@@ -174,6 +194,14 @@ class EnsSettings(BaseModel):
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: Any) -> Any:
+        # Not at every comma: Apprise's URLs may hold some. A new one begins with a scheme.
+        if isinstance(value, str):
+            return [url for url in re.split(r"[,\s]+(?=[a-zA-Z]+://)", value.strip()) if url]
         return value
 
     @field_validator(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import dj_database_url
 
 from ens_project import __version__, env
@@ -27,16 +29,18 @@ if not RELAY_ONLY:
         "django.contrib.staticfiles",
         "treebeard",
         "apps.eventlog",
+        "apps.alerts",
         "apps.tenants",
         "apps.keypairs",
         "apps.devices",
+        "apps.history",
         "apps.cns",
         "apps.subscriptions",
         "apps.announce",
         "apps.api",
     ]
 
-MIDDLEWARE = ["django.middleware.security.SecurityMiddleware"]
+MIDDLEWARE = ["apps.request_id.middleware", "django.middleware.security.SecurityMiddleware"]
 if not RELAY_ONLY:
     MIDDLEWARE.append("whitenoise.middleware.WhiteNoiseMiddleware")
 
@@ -139,9 +143,10 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "line": {"()": "apps.operations.logs.LineFormatter"},
+        "json": {"()": "apps.operations.logs.JsonFormatter"},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": ENS.log_format}},
     "root": {"handlers": ["stderr"], "level": ENS.log_level},
     "loggers": {
         # Django's request logger writes paths only, but a traceback page would hold the body.
@@ -149,8 +154,12 @@ LOGGING = {
         # A task's INFO lines cost more than the task (DESIGN.md, section 8).
         "celery": {"level": "WARNING"},
         "kombu": {"level": "WARNING"},
+        # Its lines hold the URLs that alerts go to, with their passwords.
+        "apprise": {"level": "CRITICAL", "propagate": False},
     },
 }
+# A log call that fails would print its arguments, whatever they hold.
+logging.raiseExceptions = DEBUG
 
 # --- Celery: messages are pokes, the truth is in the event log and the database -------------
 CELERY_BROKER_URL = ENS.broker_url.get_secret_value()
@@ -205,6 +214,8 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    "alerts": {"task": "alerts.send", "schedule": 10.0, "options": {"expires": 10}},
+    "history": {"task": "history.housekeeping", "schedule": 60.0, "options": {"expires": 60}},
     "housekeeping": {
         "task": "subscriptions.housekeeping",
         "schedule": 60.0,

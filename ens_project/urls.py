@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.conf import settings
 from django.urls import URLPattern, URLResolver, include, path
 
+from apps.operations.ready import ready, relay_ready
+
 _prefix = settings.ENS.url_prefix.strip("/")
 _base = f"{_prefix}/" if _prefix else ""
 
@@ -13,5 +15,12 @@ if "device-api" in settings.ENS.roles:
     urlpatterns.append(path(f"{_base}api/ens/", include("apps.api.urls")))
 if "notify" in settings.ENS.roles:
     urlpatterns.append(path(f"{_base}api/ens/", include("apps.announce.urls")))
+if not settings.RELAY_ONLY:
+    urlpatterns.append(path(f"{_base}api/ens/ready", ready))
+if "metrics" in settings.ENS.roles:
+    from apps.operations.metrics import metrics  # its tables are not in a relay of its own
+
+    urlpatterns.append(path(f"{_base}metrics", metrics))
 if "relay" in settings.ENS.roles:
     urlpatterns.append(path("nws/", include("apps.relay.urls")))
+    urlpatterns.append(path("nws/ready", relay_ready))

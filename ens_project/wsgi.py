@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ens_project.settings")
@@ -13,3 +14,6 @@ application = get_wsgi_application()
 
 # Views poke the workers: they need to know the broker.
 importlib.import_module("ens_project.celery")
+# A worker that is gone can't say so: the web processes watch too.
+if not settings.RELAY_ONLY:
+    importlib.import_module("apps.operations.alerts").start()

@@ -67,7 +67,8 @@ class RedisServer:
             "repl-diskless-sync-delay": "0",
             "logfile": str(self._home / "log"),
         }
-        command = [binary(), *(x for name, value in arguments.items() for x in (f"--{name}", value))]
+        words = [word for name, value in arguments.items() for word in (f"--{name}", value)]
+        command = [binary(), *words]
         self._process = subprocess.Popen([*command, *self._options])
         wait_until(self._answers)
 

@@ -16,10 +16,11 @@ from typing import Final
 
 from django.db import DatabaseError
 
-from apps import clock
+from apps import clock, request_id
 from apps.announce.context import Context, load
 from apps.announce.mailbox_job import MailboxJob, Outcome
 from apps.eventlog.interface import Entry, EventLog, LogUnavailable
+from apps.history import counters, names
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import MAIL
 from apps.subscriptions.models import Subscription
@@ -184,6 +185,7 @@ class Drain:
         if before is not None:
             await asyncio.wait([before])  # two subscriptions of one mailbox: one after the other
         outcome = Outcome()
+        request_id.work_on(work.request_id for work in context.works)
         try:
             async with asyncio.timeout(DEADLINE_S):
                 outcome = await self._job.run(context, entries)
@@ -194,6 +196,7 @@ class Drain:
             # One entry that trips us must not stop the others; its text may hold what it is about.
             log.error("subscription %s: %s", context.subscription.id, where(error))
             outcome.again(_BACK_OFF_S[-1])
+        log.info("subscription %s: %d announced", context.subscription.id, len(outcome.seen))
         self._record(entries, outcome)
         if outcome.watermark:
             self._done.watermarks[context.subscription.id] = outcome.watermark
@@ -205,6 +208,7 @@ class Drain:
 
     def _record(self, entries: Sequence[Entry], outcome: Outcome) -> None:
         self._done.seen += outcome.seen
+        _time(entries, outcome)
         if outcome.retry_after_s is None:
             self._done.acknowledged += [entry.id for entry in entries]
             return
@@ -213,6 +217,7 @@ class Drain:
         for entry in entries:
             if now - entry.appended_at > MAX_AGE_S:
                 self._done.buried.append((entry.id, "too_old"))
+                counters.count(names.BURIED)
             else:
                 young.append(entry)
         if young:
@@ -267,3 +272,10 @@ def _write_watermarks(watermarks: Mapping[uuid.UUID, str]) -> None:
     except DatabaseError as error:
         # Nothing is lost by it: the next notification looks like a gap and is caught up with.
         log.warning("watermarks are not written: %s", type(error).__name__)
+
+
+def _time(entries: Sequence[Entry], outcome: Outcome) -> None:
+    """Count how long it took from the webhook to the push's acceptance, where one was."""
+    if outcome.seen:
+        for entry in entries:
+            counters.observe(names.LATENCY, (time.time() - entry.appended_at) * 1000)

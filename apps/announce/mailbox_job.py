@@ -21,6 +21,7 @@ from apps.devices import registry
 from apps.eventlog.interface import Entry, EventLog
 from apps.exchange import errors
 from apps.exchange.interface import Credentials, Described, Item, MailServer
+from apps.history import counters, names, stories
 from apps.subscriptions import ending, refusals, states
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import MailWork
@@ -124,8 +125,10 @@ class MailboxJob:
         try:
             return await self._fetch(context, credentials, todo)
         except errors.CredentialsRefused:
+            counters.count(names.CREDENTIALS_REFUSED)
             await in_database(_credentials_refused, context, credentials)
         except errors.ExchangeError as error:
+            counters.count(names.FETCH_ERRORS, label=error.code)
             log.warning(
                 "subscription %s: details can't be fetched: %s",
                 context.subscription.id,
@@ -220,6 +223,7 @@ def _left(gives_up: float) -> float:
 
 async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -> None:
     """Take one push's result: mark it, retire a dead token, or ask for another try."""
+    _tell(target, mark, result)
     if result.status == "accepted":
         if mark:
             outcome.seen.append(mark)
@@ -233,6 +237,15 @@ async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -
         log.error("a push to device %s failed: %s", target.device_id, result.reason)
         if result.reason not in _HOPELESS and not result.reason.endswith("_malformed"):
             outcome.again(60.0)
+
+
+def _tell(target: Target, mark: str, result: Result) -> None:
+    """Count a push's result and note it in the device's story."""
+    counters.count(names.PUSHES, label=result.status)
+    if result.status == "accepted":
+        counters.count(names.ANNOUNCED if mark else names.BADGE_CORRECTIONS)
+    kind = "announcement" if mark else "badge"
+    stories.record(target.device_id, kind, result=result.status, reason=result.reason)
 
 
 # Faults of the one push that no second try will mend.

@@ -6,9 +6,11 @@ import asyncio
 import logging
 from typing import Final
 
+from apps import request_id
 from apps.cns.answer import Result
 from apps.cns.client import CnsClient, Push
 from apps.cns.errors import CnsRefused, CnsUnavailable
+from apps.history import counters, names
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +53,19 @@ class Pusher:
     async def _call(self, batch: list[tuple[Push, asyncio.Future[Result]]]) -> None:
         again, reason = _AGAIN_S, "relay_unavailable"
         results: dict[str, Result] = {}
+        request_id.work_on(push.request_id for push, _ in batch)
         try:
             answered = await self._cns.send("apns", [push for push, _ in batch])
             results = {result.id: result for result in answered}
+            counters.count(names.RELAY_CALLS, label="answered")
             reason = "relay_did_not_answer_for_it"
         except CnsUnavailable as error:
             again = max(error.retry_after_s, 1.0)
+            counters.count(names.RELAY_CALLS, label="unavailable")
             log.warning("the relay is unavailable: %s", error.code)
         except CnsRefused as error:
             again, reason = _OURS_TO_FIX_S, error.code
+            counters.count(names.RELAY_CALLS, label="refused")
             log.error("the relay refuses us: %s", error.code)
         finally:
             for push, future in batch:

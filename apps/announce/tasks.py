@@ -14,6 +14,7 @@ from apps.announce.mailbox_job import MailboxJob
 from apps.announce.pushing import Pusher
 from apps.cns.configured import shared_client
 from apps.eventlog.factory import get_log
+from apps.history import counters, names
 from apps.subscriptions.poke import DRAIN_TASK
 from apps.subscriptions.runtime import mail_server, worker_name
 from apps.wire import background
@@ -31,6 +32,7 @@ def drain() -> int:
     """Drain the event log; a second poke of the same process finds the lock and returns."""
     if not _one_at_a_time.acquire(blocking=False):
         return 0
+    counters.count(names.DRAIN_RUNS)
     try:
         return background.run(_drain().run(_RUN_S, _LINGER_S))
     finally:

@@ -6,6 +6,7 @@ https://learn.microsoft.com/exchange/client-developer/exchange-web-services/noti
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Final
 from uuid import UUID
@@ -14,6 +15,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from apps import request_id
 from apps.eventlog.factory import get_log
 from apps.eventlog.interface import LogUnavailable, NewEntry
 from apps.exchange.ews.notification import (
@@ -22,10 +24,13 @@ from apps.exchange.ews.notification import (
     notification_result,
     parse_notification,
 )
+from apps.history import counters, names
 from apps.subscriptions import identity, webhook_url
 from apps.subscriptions.entries import MAIL, MailWork, fingerprint
 from apps.subscriptions.poke import wake_drain
 from apps.vault.lookup import lookup_hmac
+
+log = logging.getLogger(__name__)
 
 # Exchange's largest notifications, of some hundred events, stay well below this.
 MAX_BODY: Final = 256 * 1024
@@ -60,9 +65,11 @@ def notify(request: HttpRequest) -> HttpResponse:
     except NotANotification:
         return _refusal(400, "not a SendNotification")
 
+    counters.count(names.RECEIVED)
     try:
         return _take(subscription_id, creds, notification)
     except (LogUnavailable, DatabaseError):
+        counters.count(names.LOG_UNAVAILABLE)
         unavailable = _refusal(503, "try again")
         unavailable["Retry-After"] = _RETRY_AFTER_S
         return unavailable
@@ -84,8 +91,11 @@ def _take(subscription_id: UUID, creds: str, notification: Notification) -> Http
             error_code=notification.error_code or "",
             previous=fingerprint(notification.previous_watermark),
             last=_last_watermark(notification),
+            request_id=request_id.current(),
         )
         wanted = get_log().append(NewEntry(kind=MAIL, partition=name, payload=work.to_bytes()))
+        counters.count(names.APPENDED)
+        log.info("subscription %s: %d events", subscription_id, len(work.events))
         wake_drain()
         mark = ""
     else:

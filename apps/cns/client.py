@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from apps import request_id
 from apps.cns.answer import Result, read_answer
 from apps.cns.channel import load_channel
 from apps.cns.errors import CnsUnavailable
@@ -38,6 +39,8 @@ class Push:
     expiration: int
     collapse_id: str = field(repr=False)
     payload: dict[str, Any] = field(repr=False)
+    # For log lines, here and at the relay; not part of what is pushed.
+    request_id: str = field(default_factory=request_id.current)
 
 
 class CnsClient:
@@ -96,12 +99,17 @@ class CnsClient:
     def _request(self, platform: str, pushes: Sequence[Push]) -> Request:
         url = f"{self._audience}/nws/notify/{platform}"
         body = _body(pushes)
+        ids = dict.fromkeys(push.request_id for push in pushes if push.request_id)
         parts = urlsplit(url)
         signature = self._channel.sign(self._audience, "POST", parts.path, body, time.time())
         return Request(
             "POST",
             url,
-            headers=(("Content-Type", "application/json"), ("ENS-Signature", signature)),
+            headers=(
+                ("Content-Type", "application/json"),
+                ("ENS-Signature", signature),
+                (request_id.HEADER, ",".join(ids)),
+            ),
             body=body,
             deadline_s=self._deadline_s,
             tls=self._tls,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
+from django.dispatch import Signal
 
 from apps import clock
 from apps.devices.models import Device, DeviceState, Mailbox
@@ -21,6 +22,9 @@ from apps.vault.wrapping import unwrap, wrap
 
 _TABLE = "devices_device"
 _SECRET_PREFIX = "ensd_"  # noqa: S105 - a prefix by which secret scanners know our secrets
+
+# Sent after a device's new state is committed, with `device_id`, `to` (DeviceState) and `reason`.
+device_moved = Signal()
 
 # What may follow what; a move that is not listed here does nothing.
 MOVES: dict[DeviceState, frozenset[DeviceState]] = {
@@ -120,6 +124,7 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.model_name, device.os_version = said.model_name, said.os_version
     device.app_version = said.app_version
     device.save()
+    _tell(device.id, DeviceState.JOINING, "")
     return device, secret
 
 
@@ -136,11 +141,14 @@ def authenticate(device_id: uuid.UUID, secret: str) -> Device | None:
 def move(device_id: uuid.UUID, to: DeviceState, reason: str = "") -> bool:
     """Change a device's state if that move is allowed; False when it was not."""
     from_states = [state for state, targets in MOVES.items() if to in targets]
-    return bool(
+    moved = bool(
         Device.objects.filter(id=device_id, state__in=from_states).update(
             state=to, reason=reason, state_at=clock.now()
         )
     )
+    if moved:
+        _tell(device_id, to, reason)
+    return moved
 
 
 def proved(device_id: uuid.UUID, enrolment: str | None = None) -> bool:
@@ -153,7 +161,10 @@ def proved(device_id: uuid.UUID, enrolment: str | None = None) -> bool:
     if enrolment is not None:
         rows = rows.filter(secret_hash=enrolment)
     now = clock.now()
-    return bool(rows.update(state=DeviceState.ACTIVE, reason="", state_at=now, proved_at=now))
+    moved = bool(rows.update(state=DeviceState.ACTIVE, reason="", state_at=now, proved_at=now))
+    if moved:
+        _tell(device_id, DeviceState.ACTIVE, "proved")
+    return moved
 
 
 def active_among(device_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
@@ -223,6 +234,14 @@ def disarm(device_id: uuid.UUID) -> None:
     """Drop a device's push token, secret and content key: nothing can be sent or asked any more."""
     Device.objects.filter(id=device_id).update(
         push_token_sealed=b"", secret_hash="", content_key="", proved_at=None
+    )
+
+
+def _tell(device_id: uuid.UUID, to: DeviceState, reason: str) -> None:
+    """Send `device_moved` once the move is committed; no receiver can make it fail."""
+    transaction.on_commit(
+        lambda: device_moved.send_robust(Device, device_id=device_id, to=to, reason=reason),
+        robust=True,
     )
 
 

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from apps import request_id
 from apps.relay.batch import PROTOCOL_VERSION, parse_batch
 from apps.relay.delivery import deliver
 from apps.relay.problems import Refused, problem
@@ -23,6 +24,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 @csrf_exempt
 def notify_apns(request: HttpRequest) -> HttpResponse:
     """Answers 200 with `{"version", "results"}` once APNs has answered each, else a problem."""
+    request_id.work_on([request.headers.get(request_id.HEADER, "") or request_id.current()])
     try:
         body = _body(request)
         call = Call(request.method or "", request.path, body)
@@ -34,6 +36,7 @@ def notify_apns(request: HttpRequest) -> HttpResponse:
         logger.info("a call was refused: %s", refused.code)
         return problem(refused)
     outcomes = deliver(deployment, items)
+    logger.info("%s: %d notifications answered", deployment, len(items))
     results = [o.as_json(item.id) for item, o in zip(items, outcomes, strict=True)]
     return JsonResponse({"version": PROTOCOL_VERSION, "results": results})
 

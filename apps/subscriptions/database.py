@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -19,7 +20,7 @@ _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ens-database")
 
 async def in_database(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run blocking database work on the database thread and await its result."""
-    call = partial(_with_fresh_connection, partial(function, *args, **kwargs))
+    call = partial(copy_context().run, _with_fresh_connection, partial(function, *args, **kwargs))
     return await asyncio.get_running_loop().run_in_executor(_thread, call)
 
 

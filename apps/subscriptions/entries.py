@@ -51,6 +51,8 @@ class MailWork:
     # Fingerprints of the notification's PreviousWatermark and of its last event's Watermark.
     previous: str = ""
     last: str = ""
+    # In the log lines of whatever this sets off (apps/request_id.py).
+    request_id: str = ""
 
     def to_bytes(self) -> bytes:
         raw: dict[str, Any] = {"c": self.creds}
@@ -64,6 +66,8 @@ class MailWork:
             raw["s"] = self.catch_up_since.isoformat()
         if self.last:
             raw["w"] = [self.previous, self.last]
+        if self.request_id:
+            raw["r"] = self.request_id
         return json.dumps(raw, separators=(",", ":")).encode()
 
     @classmethod
@@ -78,6 +82,7 @@ class MailWork:
             catch_up_since=datetime.fromisoformat(raw["s"]) if "s" in raw else None,
             previous=previous,
             last=last,
+            request_id=raw.get("r", ""),
         )
 
 

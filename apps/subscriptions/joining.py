@@ -26,6 +26,7 @@ from apps.devices.models import Device, DeviceState, Mailbox
 from apps.eventlog.interface import Entry, EventLog, NewEntry
 from apps.exchange import errors
 from apps.exchange.interface import Credentials, Endpoint, Joined, MailServer, Proof
+from apps.history import counters, names
 from apps.keypairs import sealing
 from apps.subscriptions import current, ending, refusals, states, wakeups, webhook_url
 from apps.subscriptions.database import in_database
@@ -187,6 +188,7 @@ class Joiner:
             old = Mailbox.objects.get(id=case.mailbox.pk).current_subscription
             won = bool(alive) and current.swap(case.mailbox.pk, old, mine)
             current.release(case.mailbox.pk, mine)
+        counters.count(names.JOINS, label="active" if won else "superseded")
         if not won:
             ending.supersede(mine)
             return
@@ -272,6 +274,7 @@ def _turn(case: _Case) -> float | None:
     served = current.serving(mailbox)
     if served is not None and served.id != case.subscription.id:
         ending.end(case.subscription.id, "not_needed", shred_now=True)
+        counters.count(names.JOINS, label="not_needed")
         current.release(mailbox.pk, case.subscription.id)
         return 0.0
     if not current.claim(mailbox.pk, case.subscription.id):
@@ -281,6 +284,7 @@ def _turn(case: _Case) -> float | None:
     if served is not None and served.id != case.subscription.id:
         current.release(mailbox.pk, case.subscription.id)
         ending.end(case.subscription.id, "not_needed", shred_now=True)
+        counters.count(names.JOINS, label="not_needed")
         return 0.0
     return None
 
@@ -288,7 +292,10 @@ def _turn(case: _Case) -> float | None:
 def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     """Decide about a join that Exchange did not let through."""
     current.release(case.mailbox.pk, case.subscription.id)
+    if isinstance(error, errors.NotThisMailbox):
+        counters.count(names.PROOF_FAILURES)
     if isinstance(error, errors.CredentialsRefused):
+        counters.count(names.CREDENTIALS_REFUSED)
         refusals.remember(case.mailbox, case.credentials)
         # Only a password that was right before tells that it was changed. Anybody may guess one,
         # and must not be able to silence the owner's phones by it.
@@ -314,6 +321,7 @@ def _refuse(subscription: Subscription, device: Device, code: str) -> None:
     """
     if not ending.end(subscription.id, code, shred_now=True):
         return
+    counters.count(names.JOINS, label=code)
     registry.move(device.id, DeviceState.REFUSED, code)
     log.info("device %s refused: %s", device.id, code)
 

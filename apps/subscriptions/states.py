@@ -10,6 +10,7 @@ import uuid
 from typing import Any, Final
 
 from apps import clock
+from apps.history import stories
 from apps.subscriptions import wakeups
 from apps.subscriptions.models import Subscription, SubscriptionState
 
@@ -33,6 +34,12 @@ def move(subscription_id: uuid.UUID, to: SubscriptionState, reason: str = "", **
             state=to, reason=reason, state_at=clock.now(), **also
         )
     )
-    if moved and to in (SubscriptionState.SUSPECT, SubscriptionState.LOST):
+    if not moved:
+        return False
+    owner = Subscription.objects.filter(id=subscription_id).values_list("owner_id", flat=True)
+    for device_id in owner:
+        if device_id is not None:
+            stories.record(device_id, "subscription", to=str(to), reason=reason)
+    if to in (SubscriptionState.SUSPECT, SubscriptionState.LOST):
         wakeups.wake_mailbox(subscription_id, reason)
-    return moved
+    return True

@@ -27,6 +27,7 @@ from apps.cns.client import CnsClient, Push
 from apps.cns.errors import CnsRefused, CnsUnavailable
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState
+from apps.history import counters, names, stories
 from apps.subscriptions import checkin
 from apps.subscriptions.models import Subscription, WakeUp
 from apps.wire import background
@@ -141,6 +142,11 @@ def _send(client: CnsClient, chosen: Sequence[WakeUp]) -> None:
 
 
 def _settle(wakeup: WakeUp, push: Push, result: Result) -> None:
+    counters.count(names.WAKE_UPS, label=result.status)
+    kind = "wake_up" if push.push_type == "background" else "reconnect_push"
+    stories.record(
+        wakeup.device_id, kind, why=wakeup.reason, result=result.status, reason=result.reason
+    )
     if result.status == "dead":
         registry.retire_dead_token(wakeup.device_id, push.token, result.dead_since)
         wakeup.delete()

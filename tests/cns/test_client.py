@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
+from apps import request_id
 from apps.cns.channel import make_channel
 from apps.cns.client import CnsClient, Push
 from apps.cns.errors import CnsRefused, CnsUnavailable
@@ -104,7 +105,9 @@ async def test_results_come_back_in_the_order_of_the_pushes(
 
 
 async def test_what_goes_out(relay: FakeRelay, client: CnsClient) -> None:
+    before = request_id.work_on(["0123456789ab", "not an id\r\nX: y"])
     sent = push()
+    request_id._current.reset(before)
     relay.says({"version": 1, "results": [{"id": sent.id, "status": "accepted"}]})
     await client.send("apns", [sent])
     ((path, headers, body),) = relay.seen
@@ -113,7 +116,9 @@ async def test_what_goes_out(relay: FakeRelay, client: CnsClient) -> None:
     assert headers["ENS-Signature"].count(".") == 2
     content = json.loads(body)
     assert content["version"] == 1
-    assert content["notifications"] == [{name: getattr(sent, name) for name in sent.__slots__}]
+    names = [name for name in sent.__slots__ if name != "request_id"]
+    assert content["notifications"] == [{name: getattr(sent, name) for name in names}]
+    assert headers["ENS-Request-Id"] == "0123456789ab"
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/nws/notify/apns", "/nws/notify/apns/"])

@@ -1,0 +1,1 @@
+"""Alerts: raised once, cleared once, and each of that told once to whoever must know."""

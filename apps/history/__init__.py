@@ -1,0 +1,1 @@
+"""Each device's story for support, and counters per minute. No personal data."""
