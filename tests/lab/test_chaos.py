@@ -30,7 +30,7 @@ def test_a_plan_holds_every_fault_in_time_and_is_the_same_again(seconds: float) 
     assert all(names.count(name) == 1 for name in OTHERS)
     assert {f"kill {name}" for name in KILLS} <= set(names)
     assert [fault.at for fault in planned] == sorted(fault.at for fault in planned)
-    assert all(0 < fault.at and fault.at + fault.seconds <= seconds + 1 for fault in planned)
+    assert all(fault.at > 0 and fault.at + fault.seconds <= seconds + 1 for fault in planned)
 
 
 def test_the_long_plan_kills_again_and_again_and_refuses_for_ten_seconds() -> None:
@@ -70,7 +70,8 @@ def test_a_mail_that_one_phone_missed_is_lost() -> None:
 
 def test_a_repeated_announcement_counts_whatever_its_item() -> None:
     once = [announcement(102, "one"), announcement(103, "two")]
-    assert outcome([[*once, announcement(104, "one")]]).duplicates == 1
+    repeated = outcome([[*once, announcement(104, "one")]], Happened("kill web", 103.5, 103.5))
+    assert (repeated.duplicates, repeated.repeats) == (1, {"kill web": 1})
     assert outcome([[*once, announcement(104, "one", "another item")]]).duplicates == 1
     assert not outcome([[*once, announcement(104, "one")]]).kept
 
