@@ -44,14 +44,19 @@ class RedisMissing(Exception):
     """No redis-server is installed."""
 
 
+def redis_server() -> str:
+    """The program; raises RedisMissing."""
+    found = shutil.which("redis-server")
+    if found is None:
+        raise RedisMissing("Redis 7 is not installed")
+    return found
+
+
 class RedisServers:
     """Two data nodes and one Sentinel in `directory`."""
 
     def __init__(self, directory: Path, logs: Path) -> None:
-        server = shutil.which("redis-server")
-        if server is None:
-            raise RedisMissing("Redis 7 is not installed")
-        self._server = server
+        self._server = redis_server()
         self._directory = directory
         self._logs = logs
         self._ports = {name: free_port() for name in NODES}
