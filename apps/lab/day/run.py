@@ -32,8 +32,8 @@ class Size:
 
     subscriptions: int = 2000
     share: float = 0.1
-    hours: float = 24.0
-    clock_scale: float = 240.0
+    hours: float = 8.0
+    clock_scale: float = 80.0
 
 
 class Day:
