@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -42,12 +43,14 @@ def run(module: str, *words: str) -> tuple[int, dict[str, object], str]:
 
 
 def processes() -> set[psutil.Process]:
-    """Those of a stand that are alive: each was started with its directory in its command."""
+    """Those of a chaos run that are alive: its directory is in their command or surroundings."""
     found = set()
-    for process in psutil.process_iter(["cmdline"]):
-        words = " ".join(process.info["cmdline"] or ())
-        if "ens-chaos-" in words or "ens-postgres-" in words:
-            found.add(process)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = [*process.cmdline(), process.cwd()]
+            words.append(process.environ().get("ENS_ENV_FILE", ""))
+            if any("ens-chaos-" in word or "ens-postgres-" in word for word in words):
+                found.add(process)
     return found
 
 
