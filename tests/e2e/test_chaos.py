@@ -66,7 +66,7 @@ def test_nothing_is_lost_while_everything_breaks() -> None:
 
 
 def test_what_exchange_forgets_is_found_and_mended() -> None:
-    size = ("--subscriptions", "30", "--share", "0.2", "--hours", "3")
+    size = ("--subscriptions", "30", "--share", "0.2", "--hours", "1", "--clock-scale", "120")
     code, figures, said = run("apps.lab.day", "--seed", "1", *size)
     assert (figures["subscriptions"], figures["dropped"], figures["repaired"]) == (30, 6, 6), said
     assert code == 0, said
