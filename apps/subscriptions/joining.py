@@ -44,6 +44,8 @@ DEADLINE_S: Final = 25.0
 # How long a join is tried again while Exchange is busy or away, before the device hears of it.
 PATIENCE = timedelta(minutes=10)
 _WAIT_FOR_OTHERS_S: Final = 0.5
+# Why an earlier join of a device ended.
+_JOINED_ANEW: Final = "joined_anew"
 
 # Faults that an administrator mends without the phone: tried again like the passing ones.
 _MENDED_ELSEWHERE = (errors.TlsRefused, errors.SubscriptionUrlRefused)
@@ -319,7 +321,8 @@ def _refuse(subscription: Subscription, device: Device, code: str) -> None:
 
     Unless it has begun another join since, whose outcome counts.
     """
-    if not ending.end(subscription.id, code, shred_now=True):
+    ending.end(subscription.id, code, shred_now=True)
+    if Subscription.objects.filter(id=subscription.id, reason=_JOINED_ANEW).exists():
         return
     counters.count(names.JOINS, label=code)
     registry.move(device.id, DeviceState.REFUSED, code)
@@ -330,4 +333,4 @@ def _give_up_earlier(device: Device) -> None:
     """A new join of a device replaces the one it had under way."""
     earlier = Subscription.objects.filter(owner=device, state=SubscriptionState.PENDING)
     for subscription_id in earlier.values_list("id", flat=True):
-        ending.end(subscription_id, "joined_anew", shred_now=True)
+        ending.end(subscription_id, _JOINED_ANEW, shred_now=True)

@@ -117,13 +117,14 @@ class Stand(Lab):
         for name, port in zip(self.layout.names("web"), self._web_ports, strict=True):
             self.supervisor.start(ens.web(name, port))
         queues = "drain,join,housekeeping"
+        level = self._settings.get("LOG_LEVEL", "WARNING")
         for name in self.layout.names("worker"):
-            words = ["-P", "threads", "-c", "4", "-Q", queues, "-l", "WARNING"]
+            words = ["-P", "threads", "-c", "4", "-Q", queues, "-l", level]
             if self.layout.workers > 1:
                 words += ["-n", f"{name}@%h"]
             self.supervisor.start(ens.celery(name, "worker", *words))
         # No pid file: beat would refuse to start beside the one that a kill left behind.
-        self.supervisor.start(ens.celery("beat", "beat", "--pidfile=", "-l", "WARNING"))
+        self.supervisor.start(ens.celery("beat", "beat", "--pidfile=", "-l", level))
         _call(ens, "keypairs.rotate")
         self.wait_for("web", answers(f"{self.link_address}/alive"))
         self.wait_for("relay", answers(f"{self.relay_url}/nws/notify/apns", status=405))
