@@ -2,9 +2,15 @@
 PYTHON ?= $(if $(filter Windows_NT,$(OS)),python,python3)
 MAILS ?=
 JSON ?=
+SEED ?=
+SECONDS ?=
 
-.PHONY: help run demo lab test fast screenshot
+.PHONY: help run demo chaos simulate-day lab test fast screenshot
 help run lab test fast screenshot:
 	@$(PYTHON) dev.py $@
 demo:
 	@$(PYTHON) dev.py demo MAILS=$(MAILS) JSON=$(JSON)
+chaos:
+	@$(PYTHON) dev.py chaos MAILS=$(MAILS) SECONDS=$(SECONDS) SEED=$(SEED) JSON=$(JSON)
+simulate-day:
+	@$(PYTHON) dev.py simulate-day SEED=$(SEED) JSON=$(JSON)

@@ -22,16 +22,20 @@ VENV = HERE / ".venv"
 WINDOWS = os.name == "nt"
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 OLDEST = (3, 11)
-SWITCHES = ("MAILS", "JSON")
+SWITCHES = ("MAILS", "JSON", "SEED", "SECONDS")
 
-USAGE = """usage: python dev.py <command> [MAILS=20] [JSON=1]
+USAGE = """usage: python dev.py <command> [NAME=value ...]
 
-  run         ENS with the lab and the live page, until Ctrl-C
-  demo        the main job once, headless: MAILS mails sent and announced; JSON=1 for one JSON line
-  lab         the lab's servers alone, for trying other clients on them, until Ctrl-C
-  test        every check: linters, types, imports, migrations, generated pages, all tests
-  fast        the linter and the quick tests only
-  screenshot  takes docs/live-page.png anew"""
+  run           ENS with the lab and the live page, until Ctrl-C
+  demo          the main job once, headless: MAILS mails sent and announced
+  chaos         MAILS mails in SECONDS seconds while everything is killed, restarted and cut
+  simulate-day  a day in minutes, in which Exchange silently forgets subscriptions
+  lab           the lab's servers alone, for trying other clients on them, until Ctrl-C
+  test          every check: linters, types, imports, migrations, generated pages, all tests
+  fast          the linter and the quick tests only
+  screenshot    takes docs/live-page.png anew
+
+JSON=1 prints one JSON object as the last line, SEED= repeats a run of chaos or simulate-day."""
 
 
 class Stop(Exception):
@@ -57,12 +61,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _switches(words: Sequence[str]) -> dict[str, str]:
-    """MAILS and JSON from the environment, or from `NAME=value` arguments, which win."""
+    """The switches from the environment, or from `NAME=value` arguments, which win."""
     found = {name: os.environ[name] for name in SWITCHES if name in os.environ}
     for word in words:
         name, _, value = word.partition("=")
         if name not in SWITCHES:
-            raise Stop(f"{name} is not a switch; known are {' and '.join(SWITCHES)}")
+            raise Stop(f"{name} is not a switch; known are {', '.join(SWITCHES)}")
         found[name] = value
     return found
 
@@ -81,13 +85,29 @@ def _lab(switches: dict[str, str]) -> int:
 
 
 def _demo(switches: dict[str, str]) -> int:
-    words = ["-m", "apps.lab.stand", "demo"]
-    if switches.get("MAILS"):
-        words += ["--mails", switches["MAILS"]]
+    _install("requirements-lab.txt")
+    return _inside("-m", "apps.lab.stand", "demo", *_words(switches, "MAILS"))
+
+
+def _chaos(switches: dict[str, str]) -> int:
+    _install("requirements-lab.txt")
+    return _inside("-m", "apps.lab.chaos", *_words(switches, "MAILS", "SECONDS", "SEED"))
+
+
+def _simulate_day(switches: dict[str, str]) -> int:
+    _install("requirements-lab.txt")
+    return _inside("-m", "apps.lab.day", *_words(switches, "SEED"))
+
+
+def _words(switches: dict[str, str], *wanted: str) -> list[str]:
+    """The switches as the lab's programs take them: `--mails 20 --json`."""
+    words = []
+    for name in wanted:
+        if switches.get(name):
+            words += [f"--{name.lower()}", switches[name]]
     if switches.get("JSON", "").lower() not in ("", "0", "no", "false"):
         words.append("--json")
-    _install("requirements-lab.txt")
-    return _inside(*words)
+    return words
 
 
 def _screenshot(switches: dict[str, str]) -> int:
@@ -122,6 +142,8 @@ LINT: list[tuple[str, list[str]]] = [
 COMMANDS: dict[str, Callable[[dict[str, str]], int]] = {
     "run": _run,
     "demo": _demo,
+    "chaos": _chaos,
+    "simulate-day": _simulate_day,
     "lab": _lab,
     "test": _test,
     "fast": _fast,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,8 @@ class Outcome:
     """The figures. `recoveries`: seconds from a fault's begin until all was announced again.
 
     A fault's recovery is None when a mail it met was lost. `latencies` are seconds from arrival
-    in Exchange to APNs, one for each announced mail, its last phone.
+    in Exchange to APNs, one for each announced mail, its last phone. `repeats` counts pushes of
+    an item that had been pushed before, by the fault that began last.
     """
 
     seed: int
@@ -31,6 +33,7 @@ class Outcome:
     recoveries: list[tuple[Happened, float | None]]
     latencies: list[float] = field(repr=False)
     lost_mails: list[Mail] = field(repr=False)
+    repeats: Counter[str] = field(default_factory=Counter)
 
     @property
     def lost(self) -> int:
@@ -77,6 +80,7 @@ class Outcome:
             lines.append(
                 f"latency     p50 {middle:.2f} s, p95 {late:.2f} s, max {ordered[-1]:.2f} s"
             )
+        lines += [f"  repeated after {name}: {count}" for name, count in self.repeats.most_common()]
         lines += [f"seed        {self.seed}", f"promise     {'kept' if self.kept else 'BROKEN'}"]
         return "\n".join(lines)
 
@@ -88,6 +92,7 @@ def judge(
     faults: Iterable[Happened],
 ) -> Outcome:
     """Compare what was sent with what arrived; `pushes` are those of each phone, by user."""
+    known = sorted(faults, key=lambda fault: fault.began)
     done = completed(mails, pushes)
     total = sum(
         push.kind == "announcement" for owned in pushes.values() for one in owned for push in one
@@ -102,10 +107,27 @@ def judge(
         sent=len(mails),
         announced=len(done),
         duplicates=total - pairs,
-        recoveries=[(fault, _recovery(fault, mails, done)) for fault in faults],
+        recoveries=[(fault, _recovery(fault, mails, done)) for fault in known],
         latencies=[done[mail.subject] - mail.at for mail in mails if mail.subject in done],
         lost_mails=[mail for mail in mails if mail.subject not in done],
+        repeats=_repeats(pushes, known),
     )
+
+
+def _repeats(
+    pushes: Mapping[str, Sequence[Sequence[Push]]], faults: Sequence[Happened]
+) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for one in (phone for owned in pushes.values() for phone in owned):
+        items: set[str] = set()
+        for push in one:
+            if push.kind != "announcement":
+                continue
+            if push.item in items:
+                before = [fault.name for fault in faults if fault.began <= push.at]
+                found[before[-1] if before else "nothing"] += 1
+            items.add(push.item)
+    return found
 
 
 def completed(

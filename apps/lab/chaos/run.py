@@ -18,9 +18,9 @@ from apps.lab.stand.stand import Layout, Stand
 LAYOUT = Layout(postgres=True, redis=True, webs=2, workers=2, exchange_line=True)
 # Exchange comes again 30 seconds after a notification that wasn't answered. With its clock (and
 # that of ENS's subscriptions) this much faster, a run of a minute sees several such rounds.
-CLOCK_SCALE = 6.0
-JOIN_S = 120.0
-SETTLE_S = 120.0
+CLOCK_SCALE = 10.0
+JOIN_S = 60.0
+SETTLE_S = 90.0
 AFTERMATH_S = 3.0
 
 

@@ -32,8 +32,8 @@ class Size:
 
     subscriptions: int = 2000
     share: float = 0.1
-    hours: float = 24.0
-    clock_scale: float = 240.0
+    hours: float = 8.0
+    clock_scale: float = 80.0
 
 
 class Day:
@@ -101,12 +101,12 @@ class Day:
     def _drop(self, count: int, number: int) -> None:
         """Let Exchange forget so many; a mailbox is met once a day at most."""
         healthy = [held for held in self._held() if held["mailbox"] not in self._dropped]
-        # The draw is the lab's own: the same seed, the same places in the order of joining.
+        # Spread over the whole deployment: one in so many, in the order of joining.
         step = max(1, len(healthy) // max(1, count))
         for held in healthy[(self._seed + number) % step :: step][:count]:
-            at = self._now()
-            self._dropped[held["mailbox"]] = Dropped(held["id"], held["mailbox"], at)
-            self._post("subscriptions/lose", subscription_id=held["id"])
+            self._dropped[held["mailbox"]] = Dropped(held["id"], held["mailbox"], self._now())
+            if not self._lose(held["id"]):
+                del self._dropped[held["mailbox"]]  # replaced since it was listed
 
     def _await_repairs(self) -> None:
         deadline = OVERTIME_HOURS * 3600 / self._stand.clock_scale
@@ -142,9 +142,11 @@ class Day:
         found: list[dict[str, Any]] = answer.json()["subscriptions"]
         return found
 
-    def _post(self, path: str, **body: Any) -> None:
-        answer = self._http.post(f"{self._control}/lab/{path}", json=body, timeout=TIMEOUT_S)
-        answer.raise_for_status()
+    def _lose(self, subscription_id: str) -> bool:
+        """Whether Exchange still had it."""
+        body = {"subscription_id": subscription_id}
+        url = f"{self._control}/lab/subscriptions/lose"
+        return self._http.post(url, json=body, timeout=TIMEOUT_S).ok
 
     def _sleep_until(self, simulated: float) -> None:
         time.sleep(max(0.0, (simulated - self._now()) / self._stand.clock_scale))

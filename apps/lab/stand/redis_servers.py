@@ -44,14 +44,19 @@ class RedisMissing(Exception):
     """No redis-server is installed."""
 
 
+def redis_server() -> str:
+    """The program; raises RedisMissing."""
+    found = shutil.which("redis-server")
+    if found is None:
+        raise RedisMissing("Redis 7 is not installed")
+    return found
+
+
 class RedisServers:
     """Two data nodes and one Sentinel in `directory`."""
 
     def __init__(self, directory: Path, logs: Path) -> None:
-        server = shutil.which("redis-server")
-        if server is None:
-            raise RedisMissing("Redis 7 is not installed")
-        self._server = server
+        self._server = redis_server()
         self._directory = directory
         self._logs = logs
         self._ports = {name: free_port() for name in NODES}
@@ -61,6 +66,11 @@ class RedisServers:
     def broker_url(self) -> str:
         """ENS_BROKER_URL."""
         return f"sentinel://{HOST}:{self._sentinel_port}?service={SERVICE}"
+
+    @property
+    def log_url(self) -> str:
+        """ENS_EVENT_LOG_URL."""
+        return f"redis+sentinel://{HOST}:{self._sentinel_port}/{SERVICE}/1"
 
     def set_up(self) -> Sequence[Program]:
         """Write the configurations; returns the programs in the order of their start.

@@ -226,6 +226,8 @@ class Stand(Lab):
             values["DATABASE_URL"] = self.postgres.url
         if self.redis is not None:
             values["BROKER_URL"] = self.redis.broker_url
+            values["EVENT_LOG_URL"] = self.redis.log_url
+            values["EVENT_LOG_WAIT_REPLICAS"] = "1"
         return values
 
     def _ens_side(self) -> Side:

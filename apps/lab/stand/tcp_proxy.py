@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
+import struct
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -62,6 +65,9 @@ class TcpProxy:
             self._listening.close()
             self._listening = None
         for writer in list(self._open):
+            # Without lingering, what is closed is reset.
+            linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

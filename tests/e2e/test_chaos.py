@@ -1,0 +1,72 @@
+"""`make chaos` and `make simulate-day`, each in a shorter form, as the processes they are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from apps.lab.stand.postgres import PostgresMissing, binaries
+from apps.lab.stand.redis_servers import RedisMissing, redis_server
+
+pytestmark = pytest.mark.timeout(300)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _servers() -> None:
+    try:
+        binaries()
+        redis_server()
+    except (PostgresMissing, RedisMissing) as missing:
+        pytest.skip(str(missing))
+
+
+def run(module: str, *words: str) -> tuple[int, dict[str, object], str]:
+    """The exit code, the JSON of the last line, and all that was said."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words, "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.stdout.strip(), said
+    return done.returncode, json.loads(done.stdout.splitlines()[-1]), said
+
+
+def processes() -> set[psutil.Process]:
+    """Those of a chaos run that are alive: its directory is in their command or surroundings."""
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = [*process.cmdline(), process.cwd()]
+            words.append(process.environ().get("ENS_ENV_FILE", ""))
+            if any("ens-chaos-" in word or "ens-postgres-" in word for word in words):
+                found.add(process)
+    return found
+
+
+def test_nothing_is_lost_while_everything_breaks() -> None:
+    before = processes()
+    size = ("--mails", "200", "--seconds", "14", "--mailboxes", "20", "--devices", "30")
+    code, figures, said = run("apps.lab.chaos", "--seed", "1", *size)
+    assert (figures["sent"], figures["announced"], figures["lost"]) == (200, 200, 0), said
+    assert code == 0, said
+    assert figures["faults"] == 8
+    assert "Seed 1;" in said
+    assert processes() <= before
+
+
+def test_what_exchange_forgets_is_found_and_mended() -> None:
+    size = ("--subscriptions", "30", "--share", "0.2", "--hours", "1", "--clock-scale", "120")
+    code, figures, said = run("apps.lab.day", "--seed", "1", *size)
+    assert (figures["subscriptions"], figures["dropped"], figures["repaired"]) == (30, 6, 6), said
+    assert code == 0, said
