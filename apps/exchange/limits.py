@@ -1,8 +1,8 @@
 """Keeps one slow mail server from hurting the users of another, and us from hurting either.
 
-Per host: a limit on calls under way, and a breaker that stops calling a server that has not answered,
-or was busy, several times in a row. Per account: a pause for as long as the server wants one, because
-Exchange throttles users, each by a budget of its own.
+Per host: a limit on calls under way, and a breaker that stops calling a server that has not
+answered, or was busy, several times in a row. Per account: a pause for as long as the server wants
+one, because Exchange throttles users, each by a budget of its own.
 """
 
 from __future__ import annotations
