@@ -68,8 +68,25 @@ class EnsSettings(BaseModel):
     )
     broker_url: SecretStr = Field(
         SecretStr("filesystem://"),
-        description="Celery's broker: `redis://…`, or `filesystem://` for folders in "
+        description="Celery's broker: `redis://…`, `sentinel://host:port;sentinel://host:port"
+        "?service=<master's name>` for Redis behind Sentinel, or `filesystem://` for folders in "
         "`ENS_DATA_DIR` (one server only).",
+    )
+    event_log_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where the event log is kept. Empty: in tables of the database. "
+        "`redis://[user:password@]host[:port][/db]` (`rediss://` with TLS): in a Redis 7 or newer. "
+        "`redis+sentinel://[user:password@]host[:port],host[:port],…/<service>[/db]` "
+        "(`rediss+sentinel://` with TLS): in the one that these Sentinels name; their own login is "
+        "`?sentinel_username=…&sentinel_password=…`. Redis needs `appendonly yes`, "
+        "`appendfsync always` (or `ENS_EVENT_LOG_WAIT_REPLICAS`), `maxmemory-policy noeviction`.",
+    )
+    event_log_wait_replicas: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="How many replicas of Redis must have an event before Exchange is answered "
+        "OK. With Sentinel at least 1, or a fail-over loses what was answered last.",
     )
     allowed_hosts: list[str] = Field(
         default=["localhost", "127.0.0.1", "[::1]"],
@@ -119,7 +136,18 @@ class EnsSettings(BaseModel):
         "(loopback, link-local, …), by comma. For the lab only; empty in production.",
     )
     exchange_calls_in_flight: int = Field(
-        200, ge=1, le=5000, description="Calls to Exchange that one worker process has under way."
+        64,
+        ge=1,
+        le=1000,
+        description="Calls that one worker process has under way to one Exchange host; others "
+        "wait, and other hosts are not concerned.",
+    )
+    wakeups_a_second: int = Field(
+        20,
+        ge=1,
+        le=1000,
+        description="How many phones of one mail system are woken in a second at most: after an "
+        "Exchange restart every phone that wakes brings a join.",
     )
     lab_clock_scale: float = Field(
         1.0,

@@ -182,6 +182,10 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
         "control_folder": str(_broker / "control"),
         "polling_interval": 0.05,
     }
+elif CELERY_BROKER_URL.startswith("sentinel:"):
+    # Sentinel's name for the master stands behind the addresses; kombu wants it apart.
+    CELERY_BROKER_URL, _, _service = CELERY_BROKER_URL.partition("?service=")
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"master_name": _service, "socket_timeout": 10}
 
 # Beat pokes too, so that a lost message delays by a second and nothing more.
 CELERY_BEAT_SCHEDULE = {
@@ -195,7 +199,22 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 1.0,
         "options": {"queue": "join", "expires": 5},
     },
+    "wake": {
+        "task": "subscriptions.wake",
+        "schedule": 1.0,
+        "options": {"expires": 5},
+    },
+    "scan": {
+        "task": "subscriptions.scan",
+        "schedule": max(1.0, 60.0 / ENS.lab_clock_scale),
+        "options": {"expires": 60},
+    },
     "keypairs": {"task": "keypairs.rotate", "schedule": 60.0, "options": {"expires": 60}},
+    "attempts": {
+        "task": "api.forget_attempts",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "alerts": {"task": "alerts.send", "schedule": 10.0, "options": {"expires": 10}},
     "history": {"task": "history.housekeeping", "schedule": 60.0, "options": {"expires": 60}},
     "housekeeping": {

@@ -120,7 +120,7 @@ def postgres() -> Iterator[Postgres]:
     """A running server for the whole test run; skips where PostgreSQL is absent."""
     binaries = _binaries()
     if binaries is None:
-        pytest.skip(f"PostgreSQL is not installed (version {_OLDEST} or newer is needed)")
+        pytest.skip(f"no PostgreSQL {_OLDEST} or newer on this machine")
     # Not pytest's own directory: that one is closed to the account the server runs as.
     home = Path(tempfile.mkdtemp(prefix="ens-postgres-"))
     try:

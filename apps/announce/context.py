@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from apps import clock
 from apps.announce import payload
+from apps.announce.gaps import missed_since
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState, Mailbox
+from apps.eventlog.factory import get_log
 from apps.eventlog.interface import Entry
 from apps.exchange.interface import Credentials, Endpoint
-from apps.subscriptions import refusals, webhook_url
+from apps.subscriptions import refusals
 from apps.subscriptions.entries import MailWork
 from apps.subscriptions.joining import endpoint_of, open_many
 from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
+from apps.subscriptions.webhook_url import id_of, name_of
+from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
+from apps.tenants.models import OrganizationGroup
 from apps.vault.lookup import lookup_hmac
 
 
@@ -43,8 +49,15 @@ class Context:
     credentials: Credentials | None = field(repr=False)
     # Exchange has refused these credentials: one more try might lock the account.
     refused: bool
+    # An administrator has taken the host from the mail system's list since.
+    unlisted: bool
     works: tuple[MailWork, ...] = field(repr=False)
     targets: tuple[Target, ...]
+    # Since when something may have gone untold, and whether dead letters say so.
+    missed_since: datetime | None
+    has_dead_letters: bool
+    catch_up_limit: int
+    loaded_at: float = field(default_factory=time.monotonic)
 
     @property
     def replaced(self) -> bool:
@@ -59,7 +72,7 @@ class Context:
     def may_fetch(self) -> bool:
         """Whether the subscription's credentials may be used at Exchange."""
         state = self.subscription.state
-        return not self.refused and (
+        return not (self.refused or self.unlisted) and (
             state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
             # What a superseded one reported before Exchange was told is drained to the end.
             or (state == SubscriptionState.ENDED and self.subscription.reason == SUPERSEDED)
@@ -74,10 +87,15 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
     """
     lookup_hmac("warm-up", "")
     works: dict[uuid.UUID, list[MailWork]] = {}
+    tried_before: set[uuid.UUID] = set()
     for entry in entries:
-        subscription_id = webhook_url.id_of(entry.partition)
+        subscription_id = id_of(entry.partition)
         works.setdefault(subscription_id, []).append(MailWork.from_bytes(entry.payload))
-    rows = Subscription.objects.select_related("mailbox__mail_system").filter(id__in=list(works))
+        if entry.attempts > 1:
+            tried_before.add(subscription_id)  # its watermarks have been looked at
+    rows = Subscription.objects.select_related("mailbox__mail_system__og").filter(
+        id__in=list(works)
+    )
     subscriptions = list(rows)
     devices: dict[int, list[Device]] = {}
     told = Device.objects.select_related("og").filter(
@@ -89,18 +107,30 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
     refused = refusals.known_among(
         (row.mailbox, credentials[row.id]) for row in subscriptions if row.id in credentials
     )
-    proof_lasts = _proof_lasts(told)
+    chosen = _settings(
+        [device.og for device in told], [row.mailbox.mail_system.og for row in subscriptions]
+    )
+    names = [name_of(row.id) for row in subscriptions]
+    marks, dead = get_log().last_marks(names), get_log().dead_since(names)
     return {
-        webhook_url.name_of(row.id): Context(
+        name_of(row.id): Context(
             subscription=row,
             mailbox=row.mailbox,
             endpoint=endpoint_of(row.mailbox, row.ews_url),
             credentials=credentials.get(row.id),
+            unlisted=not mail_systems.lists(row.mailbox.mail_system, row.ews_url),
             refused=(row.mailbox_id, credentials.get(row.id)) in refused,
             works=tuple(works[row.id]),
+            missed_since=_earliest(
+                None
+                if row.id in tried_before
+                else missed_since(row, works[row.id], marks.get(name_of(row.id), "")),
+                dead.get(name_of(row.id)),
+            ),
+            has_dead_letters=name_of(row.id) in dead,
+            catch_up_limit=chosen[row.mailbox.mail_system.og_id].catch_up_limit,
             targets=tuple(
-                _target(device, proof_lasts[device.og_id])
-                for device in devices.get(row.mailbox_id, ())
+                _target(device, chosen[device.og_id]) for device in devices.get(row.mailbox_id, ())
             ),
         )
         for row in subscriptions
@@ -118,21 +148,23 @@ def _open(works: Mapping[uuid.UUID, Sequence[MailWork]]) -> dict[uuid.UUID, Cred
     return opened
 
 
-def _proof_lasts(devices: Iterable[Device]) -> dict[int, timedelta]:
-    """How long a proof entitles to content, by organization group."""
-    groups = {device.og_id: device.og for device in devices}
-    return {
-        og_id: timedelta(hours=settings_for(og, SubscriptionSettings).proof_hours)
-        for og_id, og in groups.items()
-    }
+def _earliest(*times: datetime | None) -> datetime | None:
+    return min((time for time in times if time is not None), default=None)
 
 
-def _target(device: Device, proof_lasts: timedelta) -> Target:
+def _settings(*groups: Iterable[OrganizationGroup]) -> dict[int, SubscriptionSettings]:
+    """What is in force, by organization group."""
+    every = {og.pk: og for some in groups for og in some}
+    return {pk: settings_for(og, SubscriptionSettings) for pk, og in every.items()}
+
+
+def _target(device: Device, chosen: SubscriptionSettings) -> Target:
     """How a device that was let in is reached, and how much it may hear now.
 
     Content needs the device's own recent proof. One that must prove itself anew, because a
     password was refused, hears of new mail all the same: until its next check-in it can't know.
     """
+    proof_lasts = timedelta(hours=chosen.proof_hours)
     level = device.content_wish or payload.LEVELS[-1]
     proved = device.proved_at is not None and device.proved_at >= clock.now() - proof_lasts
     if not proved and level != "none":

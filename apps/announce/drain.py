@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from apps import request_id
+from django.db import DatabaseError
+
+from apps import clock, request_id
 from apps.announce.context import Context, load
 from apps.announce.mailbox_job import MailboxJob, Outcome
 from apps.eventlog.interface import Entry, EventLog, LogUnavailable
 from apps.history import counters, names
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import MAIL
+from apps.subscriptions.models import Subscription
 from apps.vault.redact import where
 
 log = logging.getLogger(__name__)
@@ -45,6 +49,8 @@ class _Done:
     acknowledged: list[int] = field(default_factory=list)
     delayed: list[tuple[list[int], float]] = field(default_factory=list)
     buried: list[tuple[int, str]] = field(default_factory=list)
+    watermarks: dict[uuid.UUID, str] = field(default_factory=dict)
+    revived: list[str] = field(default_factory=list)
 
     def add(self, other: _Done) -> None:
         """Take over what another one holds."""
@@ -52,9 +58,11 @@ class _Done:
         self.acknowledged += other.acknowledged
         self.delayed += other.delayed
         self.buried += other.buried
+        self.watermarks = other.watermarks | self.watermarks
+        self.revived += other.revived
 
     def __bool__(self) -> bool:
-        return bool(self.seen or self.acknowledged or self.delayed or self.buried)
+        return any((self.seen, self.acknowledged, self.delayed, self.buried, self.watermarks))
 
 
 class Drain:
@@ -69,6 +77,11 @@ class Drain:
         self._held: dict[str, list[int]] = {}
         self._done = _Done()
         self._renewed_at = time.monotonic()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Claim nothing more: what is under way is finished or handed back, then `run` returns."""
+        self._stopping = True
 
     async def run(self, seconds: float, linger_s: float) -> int:
         """Drain for up to `seconds`, or until the log has been empty for `linger_s`.
@@ -78,7 +91,7 @@ class Drain:
         ends = time.monotonic() + seconds
         idle_since = time.monotonic()
         worked = 0
-        while time.monotonic() < ends:
+        while time.monotonic() < ends and not self._stopping:
             claimed = await self._claim()
             worked += len(claimed)
             if claimed:
@@ -185,6 +198,10 @@ class Drain:
             outcome.again(_BACK_OFF_S[-1])
         log.info("subscription %s: %d announced", context.subscription.id, len(outcome.seen))
         self._record(entries, outcome)
+        if outcome.watermark:
+            self._done.watermarks[context.subscription.id] = outcome.watermark
+        if context.has_dead_letters and outcome.retry_after_s is None:
+            self._done.revived.append(partition)
         self._held.pop(partition, None)
         if self._jobs.get(context.mailbox.pk) is asyncio.current_task():
             del self._jobs[context.mailbox.pk]
@@ -223,7 +240,10 @@ class Drain:
         if time.monotonic() - self._renewed_at > _RENEW_EVERY_S and self._held:
             self._renewed_at = time.monotonic()
             held = [entry_id for ids in self._held.values() for entry_id in ids]
-            await in_database(self._log.renew, held, self._worker, LEASE_S)
+            try:
+                await in_database(self._log.renew, held, self._worker, LEASE_S)
+            except LogUnavailable:
+                log.warning("the event log is unavailable; leases may run out")
 
     def _write(self, done: _Done) -> None:
         if done.seen:
@@ -234,6 +254,24 @@ class Drain:
             self._log.delay(ids, self._worker, seconds)
         for entry_id, reason in done.buried:
             self._log.bury(entry_id, reason)
+        if done.revived:
+            self._log.revive(done.revived)
+        if done.watermarks:
+            _write_watermarks(done.watermarks)
+
+
+def _write_watermarks(watermarks: Mapping[uuid.UUID, str]) -> None:
+    """Note how far each subscription was worked on: one statement for many."""
+    now = clock.now()
+    rows = [
+        Subscription(id=subscription_id, watermark=mark, watermark_at=now)
+        for subscription_id, mark in watermarks.items()
+    ]
+    try:
+        Subscription.objects.bulk_update(rows, ["watermark", "watermark_at"], batch_size=200)
+    except DatabaseError as error:
+        # Nothing is lost by it: the next notification looks like a gap and is caught up with.
+        log.warning("watermarks are not written: %s", type(error).__name__)
 
 
 def _time(entries: Sequence[Entry], outcome: Outcome) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from apps import clock
 from apps.announce import payload
 from apps.announce.context import Context, Target
+from apps.announce.gaps import last_watermark
 from apps.announce.plan import Plan, is_news, plan
 from apps.announce.pushing import Pusher
 from apps.cns.answer import Result
@@ -22,7 +22,7 @@ from apps.eventlog.interface import Entry, EventLog
 from apps.exchange import errors
 from apps.exchange.interface import Credentials, Described, Item, MailServer
 from apps.history import counters, names, stories
-from apps.subscriptions import ending, refusals
+from apps.subscriptions import ending, refusals, states
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import MailWork
 from apps.subscriptions.models import Subscription, SubscriptionState
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 FETCH_DEADLINE_S: Final = 12.0
 # How long APNs keeps a push for a phone that is off.
 PUSH_LIVES_S: Final = 24 * 3600
-# The most mails that one catch-up announces; the rest shows in the badge.
-CATCH_UP_LIMIT: Final = 10
+# A device that was blocked or has left hears nothing more after 5 seconds (DESIGN.md, section 7).
+TARGETS_FRESH_S: Final = 3.0
 _ITEM_REF_LENGTH: Final = 32
 _FRESH_MARKS: Final = 10_000
 
@@ -46,6 +46,7 @@ class Outcome:
 
     seen: list[str] = field(default_factory=list)
     retry_after_s: float | None = None
+    watermark: str = ""
 
     def again(self, seconds: float) -> None:
         """Ask for another try, not before the latest time that anything asked for."""
@@ -79,12 +80,13 @@ class MailboxJob:
         works = context.works
         await self._note_identity(context, works)
         since = [work.catch_up_since for work in works if work.catch_up_since]
+        since += [context.missed_since] if context.missed_since else []
         todo = plan(
             (event for work in works for event in work.events),
             counts_are_fresh=all(entry.attempts <= 1 for entry in entries),
             catch_up_since=min(since) if since else None,
         )
-        outcome = Outcome()
+        outcome = Outcome(watermark=last_watermark(works))
         if todo.empty or not context.targets or context.replaced:
             return outcome
         news, unread = await self._gather(context, todo, outcome)
@@ -94,13 +96,15 @@ class MailboxJob:
     async def _note_identity(self, context: Context, works: Sequence[MailWork]) -> None:
         """Take what the entries say of the subscription itself."""
         subscription = context.subscription
-        named = next((work.foreign_hmac for work in works if work.foreign_hmac), "")
-        if named and subscription.state == SubscriptionState.PENDING:
-            await in_database(_promote, subscription.id, named)
         failed = next((work.error_code for work in works if work.error_code), "")
         if failed:
             log.warning("Exchange ended subscription %s: %s", subscription.id, failed[:60])
-            await in_database(ending.lose, subscription.id, "ended_by_exchange")
+            lost = SubscriptionState.LOST
+            await in_database(states.move, subscription.id, lost, "ended_by_exchange")
+            return
+        named = next((work.foreign_hmac for work in works if work.foreign_hmac), "")
+        if subscription.state in (SubscriptionState.PENDING, SubscriptionState.LOST):
+            await in_database(_promote, subscription.id, named)
 
     async def _gather(
         self, context: Context, todo: Plan, outcome: Outcome
@@ -111,7 +115,7 @@ class MailboxJob:
         """
         plain = [_News(item_id, None) for item_id in todo.delivered]
         if context.refused:
-            await in_database(ending.suspect, context.subscription.id, "credentials_refused")
+            await in_database(_suspect, context.subscription.id)
         if not context.may_fetch:
             return plain, todo.unread_count
         credentials = context.credentials
@@ -166,7 +170,7 @@ class MailboxJob:
                 context.endpoint,
                 credentials,
                 todo.catch_up_since,
-                CATCH_UP_LIMIT,
+                context.catch_up_limit,
                 _left(gives_up),
             )
             known = {one.item_id for one in news}
@@ -182,15 +186,20 @@ class MailboxJob:
         self, context: Context, news: Sequence[_News], unread: int | None, outcome: Outcome
     ) -> None:
         """Push to every device what it has not been told yet, or else the badge alone."""
+        targets = context.targets
+        if time.monotonic() - context.loaded_at > TARGETS_FRESH_S:
+            ids = [target.device_id for target in targets]
+            active = await in_database(registry.active_among, ids)
+            targets = tuple(target for target in targets if target.device_id in active)
         marks = {
             (target.device_id, one.item_id): _mark(target.device_id, one.item_id)
-            for target in context.targets
+            for target in targets
             for one in news
         }
         told = await in_database(self._log.seen, list(marks.values())) if marks else set()
         told |= self._unwritten.intersection(marks.values())
         pushes: list[tuple[Target, str, Push]] = []
-        for target in context.targets:
+        for target in targets:
             untold = [
                 (one, mark)
                 for one in news
@@ -244,10 +253,17 @@ _HOPELESS: Final = frozenset({"PayloadTooLarge", "PayloadEmpty", "BadCollapseId"
 
 
 def _promote(subscription_id: uuid.UUID, named: str) -> None:
-    """The first notification may come before Subscribe has answered: it is as good an answer."""
-    Subscription.objects.filter(
-        id=subscription_id, state=SubscriptionState.PENDING, foreign_hmac=""
-    ).update(state=SubscriptionState.ACTIVE, foreign_hmac=named, state_at=clock.now())
+    """Exchange calls, so it knows the subscription, whatever we thought.
+
+    The first call may come before Subscribe has answered: it names it just as well.
+    """
+    if named:
+        Subscription.objects.filter(id=subscription_id, foreign_hmac="").update(foreign_hmac=named)
+    states.move(subscription_id, SubscriptionState.ACTIVE, "exchange_called")
+
+
+def _suspect(subscription_id: uuid.UUID) -> bool:
+    return states.move(subscription_id, SubscriptionState.SUSPECT, "credentials_refused")
 
 
 def _does_not_open(subscription_id: uuid.UUID) -> None:
@@ -264,7 +280,7 @@ def _does_not_open(subscription_id: uuid.UUID) -> None:
 def _credentials_refused(context: Context, credentials: Credentials) -> None:
     refusals.remember(context.mailbox, credentials)
     # One that was superseded meanwhile says nothing of the credentials in use now.
-    if ending.suspect(context.subscription.id, "credentials_refused"):
+    if _suspect(context.subscription.id):
         registry.demand_proof(context.mailbox.pk)
     log.info("subscription %s: credentials refused", context.subscription.id)
 

@@ -7,12 +7,12 @@ from functools import lru_cache
 from typing import Final
 
 from celery import shared_task
-from django.conf import settings
+from celery.signals import worker_shutting_down
 
 from apps.announce.drain import Drain
 from apps.announce.mailbox_job import MailboxJob
 from apps.announce.pushing import Pusher
-from apps.cns.configured import configured_client
+from apps.cns.configured import shared_client
 from apps.eventlog.factory import get_log
 from apps.history import counters, names
 from apps.subscriptions.poke import DRAIN_TASK
@@ -22,6 +22,8 @@ from apps.wire import background
 _RUN_S: Final = 20.0
 # After its last entry the drain waits a little for the next: a stream of mail costs one poke.
 _LINGER_S: Final = 2.0
+# Waiting jobs cost little; what they wait for is limited per mail server and at the relay.
+_MAILBOXES_AT_ONCE: Final = 1000
 _one_at_a_time = threading.Lock()
 
 
@@ -39,5 +41,12 @@ def drain() -> int:
 
 @lru_cache(maxsize=1)
 def _drain() -> Drain:
-    job = MailboxJob(get_log(), mail_server(), Pusher(configured_client()))
-    return Drain(get_log(), job, worker_name(), settings.ENS.exchange_calls_in_flight // 2)
+    job = MailboxJob(get_log(), mail_server(), Pusher(shared_client()))
+    return Drain(get_log(), job, worker_name(), _MAILBOXES_AT_ONCE)
+
+
+@worker_shutting_down.connect
+def _finish(**_: object) -> None:
+    """On SIGTERM: claim nothing more; Celery waits for the task, which ends within its deadline."""
+    if _drain.cache_info().currsize:
+        _drain().stop()

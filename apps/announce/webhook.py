@@ -26,7 +26,7 @@ from apps.exchange.ews.notification import (
 )
 from apps.history import counters, names
 from apps.subscriptions import identity, webhook_url
-from apps.subscriptions.entries import MAIL, MailWork
+from apps.subscriptions.entries import MAIL, MailWork, fingerprint
 from apps.subscriptions.poke import wake_drain
 from apps.vault.lookup import lookup_hmac
 
@@ -89,18 +89,22 @@ def _take(subscription_id: UUID, creds: str, notification: Notification) -> Http
             events=notification.events,
             foreign_hmac="" if foreign else named,
             error_code=notification.error_code or "",
+            previous=fingerprint(notification.previous_watermark),
+            last=_last_watermark(notification),
             request_id=request_id.current(),
         )
         wanted = get_log().append(NewEntry(kind=MAIL, partition=name, payload=work.to_bytes()))
         counters.count(names.APPENDED)
         log.info("subscription %s: %d events", subscription_id, len(work.events))
         wake_drain()
+        mark = ""
     else:
-        wanted = True
+        # A heartbeat is no entry, but it moves the watermark all the same.
+        wanted, mark = True, _last_watermark(notification)
     if not notification.error_code:
         # A catch-up begins at the last sign: none before the events are in the log, and none
         # where Exchange says that it lost some.
-        wanted = get_log().sign_of_life(name) and wanted
+        wanted = get_log().sign_of_life(name, mark) and wanted
     return _result("OK" if wanted else "Unsubscribe")
 
 
@@ -109,6 +113,11 @@ def _named(notification: Notification) -> str:
     if not notification.subscription_id:
         return ""
     return lookup_hmac("ews-subscription", notification.subscription_id)
+
+
+def _last_watermark(notification: Notification) -> str:
+    marks = [event.watermark for event in notification.events if event.watermark]
+    return fingerprint(marks[-1]) if marks else ""
 
 
 def _only_alive(notification: Notification) -> bool:

@@ -3,9 +3,10 @@ joins are counted per user and address, and of the rest only failures."""
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from django.conf import settings
@@ -16,6 +17,9 @@ from django.http import HttpRequest
 from apps.api.models import AttemptWindow
 from apps.api.problems import Problem
 from apps.vault.lookup import lookup_hmac
+
+_KEPT_S: Final = 86400
+_WITH_PORT: Final = re.compile(r"([0-9.]+):[0-9]+|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,37 +36,39 @@ class Limit:
         Raises:
             Problem: `too_many_attempts`, with the rest of the window as Retry-After.
         """
-        window = int(time.time()) // self.window_s
+        window = self._window()
         used = (
             AttemptWindow.objects.filter(key_hmac=self._hmac(key), window=window)
             .values_list("attempts", flat=True)
             .first()
         )
         if used is not None and used >= self.attempts:
-            rest = (window + 1) * self.window_s - int(time.time())
+            rest = window + self.window_s - int(time.time())
             raise Problem("too_many_attempts", retry_after_s=max(1, rest))
 
     def count(self, key: str) -> None:
         """Count one attempt."""
-        window = int(time.time()) // self.window_s
+        window = self._window()
         rows = AttemptWindow.objects.filter(key_hmac=self._hmac(key), window=window)
         if rows.update(attempts=F("attempts") + 1):
             return
-        # A new window: what is older than a day goes.
-        AttemptWindow.objects.filter(
-            key_hmac=self._hmac(key), window__lt=window - 86400 // self.window_s
-        ).delete()
         try:
             with transaction.atomic():
                 AttemptWindow.objects.create(key_hmac=self._hmac(key), window=window, attempts=1)
         except IntegrityError:
             rows.update(attempts=F("attempts") + 1)
 
+    def _window(self) -> int:
+        now = int(time.time())
+        return now - now % self.window_s
+
     def _hmac(self, key: str) -> str:
         return lookup_hmac("limit", f"{self.name}:{key}")
 
 
 FAILURES: Final = Limit("failures", attempts=200, window_s=600)
+# An attempt costs an RSA decryption: this many are half a second of one core.
+BAD_JWES: Final = Limit("bad-jwes", attempts=2000, window_s=600)
 JOINS: Final = Limit("joins", attempts=20, window_s=3600)
 
 
@@ -75,12 +81,30 @@ def client_address(request: HttpRequest) -> str:
         if not candidate:
             break
         peer = candidate
-    return peer
+    address = _address(peer)
+    if isinstance(address, IPv6Address):
+        # One customer has a whole /64 and could take a new address for each attempt.
+        return str(IPv6Network((address, 64), strict=False))
+    return str(address or peer[:64])
 
 
-def _is_proxy(address: str) -> bool:
+def forget() -> None:
+    """Delete the windows that are long over."""
+    AttemptWindow.objects.filter(window__lt=int(time.time()) - _KEPT_S).delete()
+
+
+def _is_proxy(text: str) -> bool:
+    address = _address(text)
+    return address is not None and any(
+        address in network for network in settings.ENS.trusted_proxies
+    )
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address as servers and proxies write it: some add the port (IIS), some map IPv4."""
+    found = _WITH_PORT.fullmatch(text)
     try:
-        ip = ip_address(address)
+        address = ip_address(found[1] or found[2] if found else text)
     except ValueError:
-        return False
-    return any(ip in network for network in settings.ENS.trusted_proxies)
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -6,7 +6,7 @@ from django.db import models
 
 
 class AttemptWindow(models.Model):
-    """How often something was tried in one window; the key is an HMAC."""
+    """How often something was tried in one window, by its first Unix second; the key is an HMAC."""
 
     key_hmac = models.CharField(max_length=64)
     window = models.BigIntegerField()

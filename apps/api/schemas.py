@@ -15,7 +15,7 @@ from rest_framework import serializers
 from apps.announce.payload import LEVELS
 from apps.devices.models import DeviceState, Platform
 
-_TOKEN: Final = re.compile(r"(?:[0-9a-fA-F]{2}){16,100}")
+_TOKEN: Final = re.compile(r"(?:[0-9a-fA-F]{2}){32,100}")
 _APP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,154}")
 
 
@@ -28,7 +28,10 @@ class Strict(serializers.Serializer):
             if unknown:
                 raise serializers.ValidationError(
                     {
-                        name[:40]: serializers.ErrorDetail("not defined", "unknown")
+                        # Half a surrogate pair could not be sent back.
+                        name[:40].encode("ascii", "replace").decode(): serializers.ErrorDetail(
+                            "not defined", "unknown"
+                        )
                         for name in unknown[:5]
                     }
                 )

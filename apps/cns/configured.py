@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from django.conf import settings
@@ -31,6 +32,16 @@ def configured_client() -> CnsClient:
         return CnsClient(ens.cns_url, key_pem, ens.cns_pins, ca_pem.decode("utf-8", "replace"))
     except ChannelUnusable as error:
         raise CnsNotConfigured(f"ENS_CNS_KEY_FILE: {error}") from None
+
+
+@lru_cache(maxsize=1)
+def shared_client() -> CnsClient:
+    """The process's one client for the configured relay, for use from its background loop.
+
+    Raises:
+        CnsNotConfigured: as `configured_client`.
+    """
+    return configured_client()
 
 
 def _content(setting: str, file: Path) -> bytes:

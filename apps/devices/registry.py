@@ -7,6 +7,7 @@ import hmac
 import json
 import secrets
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -115,7 +116,7 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.push_token_sealed = _sealed_token(device.id, said.push_token)
     device.push_token_at = now
     device.secret_hash = _hash(secret)
-    device.proved_at, device.counter = None, 0
+    device.proved_at, device.counter, device.last_checkin_at = None, 0, now
     device.content_key = json.dumps(said.content_key) if said.content_key else ""
     device.content_wish, device.time_zone = said.content_wish, said.time_zone
     device.uem_hmac = lookup_hmac("uem", said.uem_id) if said.uem_id else ""
@@ -164,6 +165,12 @@ def proved(device_id: uuid.UUID, enrolment: str | None = None) -> bool:
     if moved:
         _tell(device_id, DeviceState.ACTIVE, "proved")
     return moved
+
+
+def active_among(device_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of the devices that may still be pushed to."""
+    rows = Device.objects.filter(id__in=device_ids, state=DeviceState.ACTIVE)
+    return set(rows.values_list("id", flat=True))
 
 
 def demand_proof(mailbox_id: int) -> None:
@@ -221,6 +228,13 @@ def retire_dead_token(device_id: uuid.UUID, token: str, dead_since: datetime | N
     if not rows.exists():
         return False
     return move(device_id, DeviceState.RETIRED, "push_token_dead")
+
+
+def disarm(device_id: uuid.UUID) -> None:
+    """Drop a device's push token, secret and content key: nothing can be sent or asked any more."""
+    Device.objects.filter(id=device_id).update(
+        push_token_sealed=b"", secret_hash="", content_key="", proved_at=None
+    )
 
 
 def _tell(device_id: uuid.UUID, to: DeviceState, reason: str) -> None:

@@ -1,8 +1,12 @@
-"""What the event log can do, whatever keeps it: the table today, Redis Streams later.
+"""What the event log can do, whatever keeps it: a table or Redis Streams.
 
 The webhook appends, a worker claims, and acknowledges when the push was accepted. An entry is
-handed out at least once. Entries of one partition are handed out in their order, and to one worker
-at a time. Times are seconds since the epoch, spans are seconds.
+handed out at least once. Entries of one partition go to one worker at a time, oldest first among
+those that are due; an entry that was delayed holds up none of those behind it.
+
+Two clocks: leases, delays, seen marks and `appended_at` go by the real one; signs of life and the
+ages at which things are purged by the subscriptions' (`apps/clock.py`, faster in the lab). Times
+are seconds since the epoch or aware datetimes, spans are seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Protocol
 
 
 class LogUnavailable(Exception):
-    """The log can't be reached or can't take it; nothing was kept. The text names no content."""
+    """The log can't be reached, or can't promise to have kept it. The text names no content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,11 @@ class EventLog(Protocol):
     def append(self, entry: NewEntry) -> bool:
         """Keep an entry; it is durable when this returns. False: the partition is unwanted."""
 
-    def sign_of_life(self, partition: str) -> bool:
+    def sign_of_life(self, partition: str, mark: str = "") -> bool:
         """Note that the partition is alive, written seconds later; never raises LogUnavailable.
 
-        False: the partition is unwanted.
+        `mark` (up to 128 characters, opaque) replaces the one kept with the last sign; empty
+        leaves that one. False: the partition is unwanted.
         """
 
     def claim(
@@ -60,8 +65,8 @@ class EventLog(Protocol):
     ) -> list[Entry]:
         """Lease the oldest entries that are due to this worker, in order within each partition.
 
-        Partitions of which another worker holds an entry under a live lease, and what stands
-        behind a delayed entry of its partition, are left out. `worker` is unique to a process.
+        Partitions of which another worker holds an entry under a live lease are left out.
+        `worker` is unique to a process.
         """
 
     def renew(self, ids: Collection[int], worker: str, lease_s: float) -> int:
@@ -88,6 +93,12 @@ class EventLog(Protocol):
     def seen(self, keys: Iterable[str]) -> set[str]:
         """Those of the keys that are remembered."""
 
+    def dead_since(self, partitions: Collection[str]) -> dict[str, datetime]:
+        """When the oldest of each partition's dead letters was appended, where there is one."""
+
+    def revive(self, partitions: Collection[str]) -> None:
+        """Delete the partitions' dead letters: a catch-up has replayed them."""
+
     def purge(self) -> None:
         """Delete expired marks, old dead letters, old unwanted marks and old signs of life."""
 
@@ -96,3 +107,22 @@ class EventLog(Protocol):
 
     def last_signs(self, partitions: Collection[str]) -> dict[str, datetime]:
         """When partitions last gave a sign of life (to about ten seconds), where known."""
+
+    def last_marks(self, partitions: Collection[str]) -> dict[str, str]:
+        """The newest mark of each partition, where one is known."""
+
+    def silent(self, before: datetime, limit: int, after: str = "") -> list[str]:
+        """Partitions whose last sign is older, oldest first; costs as much as it finds.
+
+        `after` is the last partition of the page before. When that one has been forgotten or has
+        given a sign since, the list begins anew.
+        """
+
+    def forget(self, partitions: Collection[str]) -> None:
+        """Drop the partitions' signs and marks: they ended. A late sign would bring one back."""
+
+    def flush(self) -> None:
+        """Write the signs of life of this process now, rather than within seconds."""
+
+    def close(self) -> None:
+        """Write the signs of life and end the thread that does it. Done by itself at exit."""

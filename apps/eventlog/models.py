@@ -45,7 +45,7 @@ class DeadLetter(models.Model):
     """What remains of an entry that was given up: no payload."""
 
     kind = models.CharField(max_length=20)
-    partition = models.CharField(max_length=64)
+    partition = models.CharField(max_length=64, db_index=True)
     reason = models.CharField(max_length=100)
     attempts = models.IntegerField()
     appended_at = models.FloatField()
@@ -66,10 +66,16 @@ class UnwantedPartition(models.Model):
 
 
 class Sign(models.Model):
-    """The last sign of life of a partition."""
+    """The last sign of life of a partition, and the newest mark that came with one."""
 
     partition = models.CharField(max_length=64, primary_key=True)
     seen_at = models.FloatField()
+    mark = models.CharField(max_length=128, default="", blank=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["seen_at", "partition"], name="eventlog_sign_seen"),
+        ]
 
     def __str__(self) -> str:
         return self.partition

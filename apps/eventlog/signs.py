@@ -9,11 +9,21 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 from apps.eventlog.interface import LogUnavailable
 
 _log = logging.getLogger(__name__)
+
+SIGNS_EVERY_S: Final = 3.0
+
+
+class SignOfLife(NamedTuple):
+    """When a partition was last heard of (seconds since the epoch), and the newest mark."""
+
+    at: float
+    mark: str
 
 
 class SignBuffer:
@@ -23,35 +33,44 @@ class SignBuffer:
     while others are written is either among these or among the next.
     """
 
-    def __init__(self, write: Callable[[dict[str, float]], None], every_s: float) -> None:
+    def __init__(self, write: Callable[[dict[str, SignOfLife]], None], every_s: float) -> None:
         self._write = write
         self._every_s = every_s
-        self._signs: dict[str, float] = {}
+        self._signs: dict[str, SignOfLife] = {}
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
-    def note(self, partition: str, at: float) -> None:
-        """Remember a sign of life at this time (seconds since the epoch)."""
-        self._signs[partition] = at
+    def note(self, partition: str, at: float, mark: str) -> None:
+        """Remember a sign of life; without a mark, the one that waits to be written stays."""
+        if not mark and (waiting := self._signs.get(partition)):
+            mark = waiting.mark
+        self._signs[partition] = SignOfLife(at, mark)
         # Not alive: this is the first sign, or the process was forked and its threads are gone.
         if self._thread is None or not self._thread.is_alive():
             self._start()
 
     def flush(self) -> None:
         """Write what is there; signs that can't be written wait for the next time."""
-        taken: dict[str, float] = {}
+        taken: dict[str, SignOfLife] = {}
         while self._signs:
-            partition, at = self._signs.popitem()
-            taken[partition] = at
+            partition, sign = self._signs.popitem()
+            taken[partition] = sign
         if not taken:
             return
         try:
             self._write(taken)
         except LogUnavailable as error:
             _log.warning("%d signs of life wait: %s", len(taken), error)
-            for partition, at in taken.items():
-                self._signs.setdefault(partition, at)
+            for partition, sign in taken.items():
+                newer = self._signs.setdefault(partition, sign)
+                if not newer.mark:
+                    self._signs[partition] = SignOfLife(newer.at, sign.mark)
+
+    def drop(self, partitions: Iterable[str]) -> None:
+        """Forget what was noted of these partitions and not written yet."""
+        for partition in partitions:
+            self._signs.pop(partition, None)
 
     def close(self) -> None:
         """Write what is there and end the thread. Called at the end of the process."""

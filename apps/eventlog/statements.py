@@ -19,7 +19,7 @@ from apps.eventlog.rows import chunks
 _KEPT = 200
 _TABLE = LogEntry._meta.db_table
 _NEW = ("kind", "partition", "payload", "appended_at", "due_at", "holder", "attempts")
-_READ = ("due_at", "pk", "partition", "payload", "appended_at", "attempts")
+_READ = ("pk", "partition", "payload", "appended_at", "attempts")
 
 # No kind, worker, time or partition is ever one of these.
 _KIND, _WORKER, _NOW = "\0kind", "\0worker", -1.5e300
@@ -59,9 +59,9 @@ class Statements:
             self._write("DELETE FROM {table} WHERE id IN ({places})", tuple(chunk), "", places)
 
     def heads(self, kind: str, worker: str, now: float, limit: int) -> list[str]:
-        """Partitions whose first entry is due, those first that are due longest.
+        """Partitions of which something is due, those first that are due longest.
 
-        What this worker holds of a partition doesn't count; what another holds rules it out.
+        What another worker holds of a partition rules it out.
         """
         size = _round_up(limit)
         sql, params = self._read(("heads", size), lambda: self._heads()[:size])
@@ -71,7 +71,7 @@ class Statements:
     def waiting(
         self, kind: str, worker: str, now: float, partitions: Sequence[str], limit: int
     ) -> list[Sequence[Any]]:
-        """Lock and read what waits in these partitions, oldest first, the columns of `_READ`.
+        """Lock and read what is due in these partitions, oldest first, the columns of `_READ`.
 
         Partitions of which another worker holds anything are left out.
         """
@@ -93,11 +93,12 @@ class Statements:
         return self._of_kind.filter(due_at__gt=_NOW).exclude(holder__in=("", _WORKER))
 
     def _heads(self) -> QuerySet[LogEntry, Any]:
-        earlier = self._of_kind.filter(partition=OuterRef("partition"), pk__lt=OuterRef("pk"))
+        due = self._of_kind.filter(due_at__lte=_NOW)
+        # One row a partition, however long its backlog: the first that is due.
+        earlier = due.filter(partition=OuterRef("partition"), pk__lt=OuterRef("pk"))
         held = self._held_by_others().filter(partition=OuterRef("partition"))
         return (
-            self._of_kind.filter(due_at__lte=_NOW)
-            .exclude(Exists(earlier.exclude(holder=_WORKER, due_at__gt=_NOW)))
+            due.exclude(Exists(earlier))
             .exclude(Exists(held))
             .order_by("due_at", "pk")
             .values_list("partition")
@@ -108,8 +109,7 @@ class Statements:
         # Asked once for all, not per row: a partition may have a long backlog.
         held = self._held_by_others().filter(**among).values("partition")
         return (
-            self._of_kind.filter(**among)
-            .exclude(holder=_WORKER, due_at__gt=_NOW)
+            self._of_kind.filter(due_at__lte=_NOW, **among)
             .exclude(partition__in=held)
             .order_by("pk")
             .values_list(*_READ)

@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
-from django.db.models import QuerySet
+from django.db.models import Count, Max, Min, QuerySet
 
 from apps.eventlog.errors import unavailable_on_error
 from apps.eventlog.interface import Entry, NewEntry
+from apps.eventlog.kept import DEAD_LETTERS_KEPT_S, SIGNS_KEPT_S, UNWANTED_KEPT_S
 from apps.eventlog.models import (
     DeadLetter,
     LogEntry,
@@ -28,8 +29,8 @@ from apps.eventlog.models import (
     Turn,
     UnwantedPartition,
 )
-from apps.eventlog.rows import chunks, delete_older, put
-from apps.eventlog.signs import SignBuffer
+from apps.eventlog.rows import chunks, delete_older, put, put_signs
+from apps.eventlog.signs import SIGNS_EVERY_S, SignBuffer, SignOfLife
 from apps.eventlog.statements import Statements
 from apps.eventlog.unwanted import UnwantedCopy
 
@@ -37,13 +38,6 @@ from apps.eventlog.unwanted import UnwantedCopy
 _CLOCK_SKEW_S = 60.0
 # A claim names them twice, and SQL Server takes 2,100 parameters in a statement.
 _PARTITIONS_IN_SQL = 1000
-_SIGNS_EVERY_S = 3.0
-_SIGN_TICK_S = 5.0
-_DAY_S = 86_400.0
-_DEAD_LETTERS_KEPT_S = 30 * _DAY_S
-# StatusFrequency is a day at most: after a week Exchange has long called, or given up.
-_UNWANTED_KEPT_S = 7 * _DAY_S
-_SIGNS_KEPT_S = 7 * _DAY_S
 
 
 class TableLog:
@@ -55,12 +49,16 @@ class TableLog:
     """
 
     def __init__(
-        self, using: str = DEFAULT_DB_ALIAS, clock: Callable[[], float] = time.time
+        self,
+        using: str = DEFAULT_DB_ALIAS,
+        clock: Callable[[], float] = time.time,
+        life_clock: Callable[[], float] = time.time,
     ) -> None:
         self._using = using
         self._clock = clock
-        self._unwanted = UnwantedCopy(using)
-        self._signs = SignBuffer(self._write_signs, _SIGNS_EVERY_S)
+        self._life_clock = life_clock
+        self._unwanted = UnwantedCopy(self._unwanted_version, self._unwanted_partitions)
+        self._signs = SignBuffer(self._write_signs, SIGNS_EVERY_S)
         self._statements = Statements(using)
 
     # --- the webhook's side ----------------------------------------------------------------
@@ -73,28 +71,23 @@ class TableLog:
             self._statements.insert(entry.kind, entry.partition, entry.payload, now, due_at, "", 0)
         return self._unwanted.wants(entry.partition)
 
-    def sign_of_life(self, partition: str) -> bool:
+    def sign_of_life(self, partition: str, mark: str = "") -> bool:
         """See `EventLog.sign_of_life`. No query."""
-        self._signs.note(partition, self._clock())
+        self._signs.note(partition, self._life_clock(), mark)
         return self._unwanted.wants(partition)
 
     def flush(self) -> None:
-        """Write the signs of life of this process now, rather than within seconds."""
+        """See `EventLog.flush`."""
         self._signs.flush()
 
     def close(self) -> None:
-        """Write the signs of life and end the thread that does it. Done by itself at exit."""
+        """See `EventLog.close`."""
         self._signs.close()
 
-    def _write_signs(self, signs: dict[str, float]) -> None:
-        """Store signs in steps of some seconds, so that many share one UPDATE."""
-        by_tick: dict[float, list[str]] = {}
-        for partition, at in signs.items():
-            by_tick.setdefault(at // _SIGN_TICK_S * _SIGN_TICK_S, []).append(partition)
+    def _write_signs(self, signs: dict[str, SignOfLife]) -> None:
         try:
             with unavailable_on_error(self._using):
-                for tick, partitions in sorted(by_tick.items()):
-                    put(Sign, self._using, partitions, "seen_at", tick)
+                put_signs(self._using, signs)
         finally:
             # The thread is idle until the next batch; its connection would only be in the way.
             if not connections[self._using].in_atomic_block:
@@ -142,9 +135,7 @@ class TableLog:
             entries = self._entries.filter(pk=entry_id)
             kept = ("kind", "partition", "attempts", "appended_at")
             for values in entries.select_for_update().values(*kept):
-                DeadLetter.objects.using(self._using).create(
-                    reason=reason, buried_at=self._clock(), **values
-                )
+                self._dead_letters.create(reason=reason, buried_at=self._life_clock(), **values)
             entries.delete()
 
     def depth(self, kind: str) -> int:
@@ -165,19 +156,12 @@ class TableLog:
         return list(islice(wanted, min(limit, _PARTITIONS_IN_SQL)))
 
     def _lock(self, kind: str, worker: str, limit: int, partitions: list[str]) -> list[Entry]:
-        """Lock what is due in these partitions, from the first entry of each on."""
-        now = self._clock()
-        rows = self._statements.waiting(kind, worker, now, partitions, limit)
-        entries: list[Entry] = []
-        delayed: set[str] = set()
-        for due_at, pk, partition, payload, appended_at, attempts in rows:
-            if due_at > now:
-                delayed.add(partition)
-            if partition not in delayed:
-                entries.append(
-                    Entry(pk, kind, partition, bytes(payload), appended_at, attempts + 1)
-                )
-        return entries
+        """Lock what is due in these partitions, the oldest first."""
+        rows = self._statements.waiting(kind, worker, self._clock(), partitions, limit)
+        return [
+            Entry(pk, kind, partition, bytes(payload), appended_at, attempts + 1)
+            for pk, partition, payload, appended_at, attempts in rows
+        ]
 
     def _change_lease(self, ids: Collection[int], worker: str, holder: str, seconds: float) -> int:
         changed = 0
@@ -206,14 +190,27 @@ class TableLog:
     def set_unwanted(self, partition: str) -> None:
         """See `EventLog.set_unwanted`."""
         with unavailable_on_error(self._using):
-            put(UnwantedPartition, self._using, [partition], "marked_at", self._clock())
+            put(UnwantedPartition, self._using, [partition], "marked_at", self._life_clock())
         self._unwanted.expire()
 
     def set_wanted(self, partition: str) -> None:
         """See `EventLog.set_wanted`."""
         with unavailable_on_error(self._using):
-            UnwantedPartition.objects.using(self._using).filter(pk=partition).delete()
+            self._unwanted_marks.filter(pk=partition).delete()
         self._unwanted.expire()
+
+    def _unwanted_version(self) -> tuple[int, float | None]:
+        with unavailable_on_error(self._using):
+            found = self._unwanted_marks.aggregate(count=Count("pk"), newest=Max("marked_at"))
+        return found["count"], found["newest"]
+
+    def _unwanted_partitions(self) -> frozenset[str]:
+        with unavailable_on_error(self._using):
+            return frozenset(self._unwanted_marks.values_list("pk", flat=True))
+
+    @property
+    def _unwanted_marks(self) -> QuerySet[UnwantedPartition]:
+        return UnwantedPartition.objects.using(self._using)
 
     def mark_seen(self, keys: Iterable[str], ttl_s: float) -> None:
         """See `EventLog.mark_seen`."""
@@ -234,16 +231,70 @@ class TableLog:
         found: dict[str, datetime] = {}
         with unavailable_on_error(self._using):
             for chunk in chunks(partitions):
-                signs = Sign.objects.using(self._using).filter(pk__in=chunk)
+                signs = self._kept_signs.filter(pk__in=chunk)
                 for partition, at in signs.values_list("pk", "seen_at"):
                     found[partition] = datetime.fromtimestamp(at, UTC)
         return found
 
+    def last_marks(self, partitions: Collection[str]) -> dict[str, str]:
+        """See `EventLog.last_marks`."""
+        found: dict[str, str] = {}
+        with unavailable_on_error(self._using):
+            for chunk in chunks(partitions):
+                marked = self._kept_signs.filter(pk__in=chunk).exclude(mark="")
+                found.update(marked.values_list("pk", "mark"))
+        return found
+
+    def silent(self, before: datetime, limit: int, after: str = "") -> list[str]:
+        """See `EventLog.silent`. One query, two when there is a page before."""
+        with unavailable_on_error(self._using):
+            signs = self._kept_signs.filter(seen_at__lt=before.timestamp())
+            last = signs.filter(pk=after).values_list("seen_at", flat=True) if after else ()
+            for seen_at in last:
+                signs = signs.filter(seen_at__gte=seen_at).exclude(
+                    seen_at=seen_at, partition__lte=after
+                )
+            found = signs.order_by("seen_at", "partition").values_list("pk", flat=True)
+            return list(found[:limit])
+
+    def forget(self, partitions: Collection[str]) -> None:
+        """See `EventLog.forget`."""
+        self._signs.drop(partitions)
+        with unavailable_on_error(self._using):
+            for chunk in chunks(partitions):
+                self._kept_signs.filter(pk__in=chunk).delete()
+
+    @property
+    def _kept_signs(self) -> QuerySet[Sign]:
+        return Sign.objects.using(self._using)
+
+    # --- dead letters and housekeeping -----------------------------------------------------
+
+    def dead_since(self, partitions: Collection[str]) -> dict[str, datetime]:
+        """See `EventLog.dead_since`."""
+        found: dict[str, datetime] = {}
+        with unavailable_on_error(self._using):
+            for chunk in chunks(partitions):
+                letters = self._dead_letters.filter(partition__in=chunk).values("partition")
+                for row in letters.annotate(since=Min("appended_at")):
+                    found[row["partition"]] = datetime.fromtimestamp(row["since"], UTC)
+        return found
+
+    def revive(self, partitions: Collection[str]) -> None:
+        """See `EventLog.revive`."""
+        with unavailable_on_error(self._using):
+            for chunk in chunks(partitions):
+                self._dead_letters.filter(partition__in=chunk).delete()
+
+    @property
+    def _dead_letters(self) -> QuerySet[DeadLetter]:
+        return DeadLetter.objects.using(self._using)
+
     def purge(self) -> None:
         """See `EventLog.purge`."""
-        now = self._clock()
+        now = self._life_clock()
         with unavailable_on_error(self._using):
-            delete_older(SeenMark, self._using, "expires_at", now)
-            delete_older(DeadLetter, self._using, "buried_at", now - _DEAD_LETTERS_KEPT_S)
-            delete_older(UnwantedPartition, self._using, "marked_at", now - _UNWANTED_KEPT_S)
-            delete_older(Sign, self._using, "seen_at", now - _SIGNS_KEPT_S)
+            delete_older(SeenMark, self._using, "expires_at", self._clock())
+            delete_older(DeadLetter, self._using, "buried_at", now - DEAD_LETTERS_KEPT_S)
+            delete_older(UnwantedPartition, self._using, "marked_at", now - UNWANTED_KEPT_S)
+            delete_older(Sign, self._using, "seen_at", now - SIGNS_KEPT_S)

@@ -5,29 +5,31 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
-from django.db.models import Count, Max
-
-from apps.eventlog.errors import unavailable_on_error
 from apps.eventlog.interface import LogUnavailable
-from apps.eventlog.models import UnwantedPartition
 
 _log = logging.getLogger(__name__)
 _REFRESH_S = 1.0
 
 
 class UnwantedCopy:
-    """Knows which partitions are unwanted, at most about a second late."""
+    """Knows which partitions are unwanted, at most about a second late.
 
-    def __init__(self, using: str) -> None:
-        self._using = using
+    An Exchange restart leaves thousands of marks: `version` is asked every second, and may be
+    anything that changes with the marks; `read` only when it has changed.
+    """
+
+    def __init__(self, version: Callable[[], Any], read: Callable[[], frozenset[str]]) -> None:
+        self._ask_version, self._read = version, read
         self._partitions: frozenset[str] = frozenset()
-        self._version: tuple[int, float | None] | None = None
+        self._version: Any = None
         self._refresh_at = 0.0  # by time.monotonic
         self._refreshing = threading.Lock()
 
     def wants(self, partition: str) -> bool:
-        """Whether the partition is wanted; looks at the database at most once a second."""
+        """Whether the partition is wanted; looks at the log at most once a second."""
         if time.monotonic() >= self._refresh_at and self._refreshing.acquire(blocking=False):
             try:
                 self._refresh()
@@ -37,18 +39,14 @@ class UnwantedCopy:
         return partition not in self._partitions
 
     def expire(self) -> None:
-        """Look at the database the next time."""
+        """Look at the log the next time."""
         self._refresh_at = 0.0
 
     def _refresh(self) -> None:
-        rows = UnwantedPartition.objects.using(self._using)
         try:
-            with unavailable_on_error(self._using):
-                # An Exchange restart leaves thousands of marks: they are read when they changed.
-                found = rows.aggregate(count=Count("pk"), newest=Max("marked_at"))
-                version = (found["count"], found["newest"])
-                if version != self._version:
-                    self._partitions = frozenset(rows.values_list("pk", flat=True))
-                    self._version = version
+            version = self._ask_version()
+            if version != self._version:
+                self._partitions = self._read()
+                self._version = version
         except LogUnavailable as error:
             _log.warning("the unwanted partitions are those of before: %s", error)

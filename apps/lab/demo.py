@@ -16,6 +16,7 @@ from typing import Any
 
 import requests
 
+from apps.lab.announced import Mail, first_arrivals
 from apps.lab.phone import Phone
 from apps.lab.stand import waiting
 from apps.lab.stand.facts import DemoUser
@@ -31,15 +32,6 @@ USERS = 4
 
 class DemoFailed(Exception):
     """The demo could not even begin; the message says why."""
-
-
-@dataclass(frozen=True)
-class Mail:
-    """A mail that was sent; `at` is the Unix time of its arrival in Exchange."""
-
-    user: str = field(repr=False)
-    subject: str = field(repr=False)
-    at: float = 0.0
 
 
 @dataclass
@@ -107,7 +99,7 @@ def judge(
     for user, owned in phones.items():
         expected = [mail for mail in mails if mail.user == user]
         for phone in owned:
-            arrived = _first_arrivals(phone, expected)
+            arrived = first_arrivals(phone.pushes, expected)
             pushes += sum(phone.screen.announced.values())
             pairs += len(arrived)
             for mail in expected:
@@ -118,26 +110,6 @@ def judge(
         announced_on.get(mail.subject, 0) == len(phones[mail.user]) > 0 for mail in mails
     )
     return Outcome(len(mails), announced, pushes - pairs, latencies, cpu_seconds)
-
-
-def _first_arrivals(phone: Phone, mails: Sequence[Mail]) -> dict[str, float]:
-    """When each mail was first announced on the phone, by subject.
-
-    An announcement without a subject ("New mail", when Exchange told no more in time) stands for
-    the oldest mail of the user that no other announcement is about.
-    """
-    found: dict[str, float] = {}
-    plain: dict[str, float] = {}
-    subjects = {mail.subject for mail in mails}
-    for push in phone.pushes:
-        if push.kind != "announcement":
-            continue
-        if push.body in subjects:
-            found.setdefault(push.body, push.at)
-        elif not push.body:
-            plain.setdefault(push.item, push.at)
-    unmatched = [mail.subject for mail in mails if mail.subject not in found]
-    return found | dict(zip(unmatched, sorted(plain.values()), strict=False))
 
 
 def _join(stand: Stand, users: Sequence[DemoUser]) -> dict[str, list[Phone]]:

@@ -18,12 +18,14 @@ from typing import Final
 from django.db import connection
 from django.utils import timezone
 
+from apps import clock
 from apps.alerts import sending
 from apps.alerts.models import Alert, Severity
 from apps.alerts.service import clear_alert, raise_alert
 from apps.eventlog.factory import get_log
 from apps.history import counters, names
 from apps.subscriptions.entries import JOIN, MAIL
+from apps.subscriptions.models import WakeUp
 from apps.vault.redact import where
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ RELAY_GONE_AFTER: Final = timedelta(minutes=5)
 IN_NUMBERS: Final = timedelta(minutes=10)
 CREDENTIALS_REFUSED_AT: Final = 20
 PROOF_FAILURES_AT: Final = 5
+UNANSWERED_FOR: Final = timedelta(hours=6)
 # Entries that wait: fewer are no alert, however they grow.
 LOG_DEEP_AT: Final = 500
 GROWING_FOR_S: Final = 120.0
@@ -65,6 +68,7 @@ class Watch:
             ("join_log_growing", Severity.WARNING, lambda: self._growing(JOIN)),
             ("credentials_refused", Severity.WARNING, credentials_refused),
             ("proof_failures", Severity.CRITICAL, proof_failures),
+            ("phones_do_not_answer", Severity.WARNING, phones_do_not_answer),
         ]
         raised = set(Alert.objects.filter(raised=True).values_list("key", flat=True))
         for code, severity, rule in rules:
@@ -131,6 +135,13 @@ def credentials_refused() -> Verdict:
 def proof_failures() -> Verdict:
     """Good credentials, but for others' mailboxes, again and again: an intruder."""
     return _in_numbers(names.PROOF_FAILURES, PROOF_FAILURES_AT)
+
+
+def phones_do_not_answer() -> Verdict:
+    """Phones were woken in vain, even by the push that can be seen: their mail is not announced."""
+    since = clock.now() - UNANSWERED_FOR
+    phones = WakeUp.objects.filter(visible_at__lt=since).count()
+    return Verdict(phones > 0, {"phones": phones})
 
 
 def _in_numbers(name: str, limit: int) -> Verdict:

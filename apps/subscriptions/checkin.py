@@ -9,7 +9,7 @@ from typing import Literal
 from apps import clock
 from apps.devices.models import Device, DeviceState
 from apps.subscriptions import current
-from apps.subscriptions.models import Subscription, SubscriptionState
+from apps.subscriptions.models import Subscription, SubscriptionState, WakeUp
 from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants.inherited import settings_for
 
@@ -35,13 +35,22 @@ def instruct(device: Device) -> Instruction:
     """Record a sign of life of the device and say what it has to do next."""
     Device.objects.filter(id=device.id).update(last_checkin_at=clock.now())
     chosen = settings_for(device.og, SubscriptionSettings)
+    do = _task(device, timedelta(hours=chosen.proof_hours))
+    if do == "nothing":
+        WakeUp.objects.filter(device_id=device.id).delete()
     return Instruction(
         state=device.state,
         code=device.reason,
-        do=_task(device, timedelta(hours=chosen.proof_hours)),
+        do=do,
         checkin_seconds=chosen.checkin_seconds,
         poll_seconds=POLL_SECONDS,
     )
+
+
+def task_of(device: Device) -> Do:
+    """What a device has to do now, whoever asks."""
+    hours = settings_for(device.og, SubscriptionSettings).proof_hours
+    return _task(device, timedelta(hours=hours))
 
 
 def _task(device: Device, proof_lasts: timedelta) -> Do:
@@ -51,7 +60,7 @@ def _task(device: Device, proof_lasts: timedelta) -> Do:
         return "subscribe"
     if Subscription.objects.filter(owner=device, state=SubscriptionState.PENDING).exists():
         return "nothing"
-    if device.state == DeviceState.JOINING or device.proved_at is None:
+    if device.state != DeviceState.ACTIVE or device.proved_at is None:
         return "send_credentials"
     ahead = min(_AHEAD, proof_lasts / 4)
     if device.proved_at < clock.now() - proof_lasts + ahead:

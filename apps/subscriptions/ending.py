@@ -10,9 +10,11 @@ from django.db import transaction
 from django.db.models import F, Q
 
 from apps import clock
+from apps.devices import registry
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.eventlog.factory import get_log
 from apps.keypairs import sealing
+from apps.subscriptions import states, wakeups
 from apps.subscriptions.models import (
     SUPERSEDED,
     RefusedCredential,
@@ -39,17 +41,16 @@ def end(subscription_id: uuid.UUID, reason: str, *, shred_now: bool) -> bool:
     Returns False when it had ended before; its first reason stays.
     """
     with transaction.atomic():
-        live = Subscription.objects.filter(id=subscription_id).exclude(
-            state=SubscriptionState.ENDED
-        )
-        ended = live.update(state=SubscriptionState.ENDED, reason=reason, state_at=clock.now())
+        ended = states.move(subscription_id, SubscriptionState.ENDED, reason)
         Mailbox.objects.filter(current_subscription=subscription_id).update(
             current_subscription=None
         )
         if shred_now:
             sealing.shred([subscription_id])
-    get_log().set_unwanted(name_of(subscription_id))
-    return bool(ended)
+    name = name_of(subscription_id)
+    get_log().set_unwanted(name)
+    get_log().forget([name])
+    return ended
 
 
 def supersede(subscription_id: uuid.UUID) -> None:
@@ -63,48 +64,47 @@ def supersede(subscription_id: uuid.UUID) -> None:
     end(subscription_id, reason or SUPERSEDED, shred_now=False)
 
 
-def suspect(subscription_id: uuid.UUID, reason: str) -> bool:
-    """Note that an active subscription can't do its work any more; repaired by a check-in."""
-    return bool(
-        Subscription.objects.filter(id=subscription_id, state=SubscriptionState.ACTIVE).update(
-            state=SubscriptionState.SUSPECT, reason=reason, state_at=clock.now()
-        )
-    )
-
-
-def lose(subscription_id: uuid.UUID, reason: str) -> bool:
-    """Note that Exchange has forgotten a subscription; repaired by a check-in."""
-    live = [SubscriptionState.ACTIVE, SubscriptionState.SUSPECT, SubscriptionState.PENDING]
-    return bool(
-        Subscription.objects.filter(id=subscription_id, state__in=live).update(
-            state=SubscriptionState.LOST, reason=reason, state_at=clock.now()
-        )
-    )
-
-
 def leave(device: Device) -> None:
     """A device goes for good: its row, its secret and whatever join it had under way.
 
     The mailbox's subscription, where this device owns it, serves the others for up to a day.
     """
-    others = (
-        Device.objects.filter(mailbox_id=device.mailbox_id)
-        .filter(state__in=[DeviceState.ACTIVE, DeviceState.ASLEEP, DeviceState.JOINING])
-        .exclude(id=device.id)
-        .exists()
+    hand_over(device)
+    device.delete()
+
+
+def retire(device: Device, reason: str) -> None:
+    """Forget a device that is not coming back: its push token, its secret, its credentials.
+
+    The row stays for its story; the app, should it come back, must subscribe anew.
+    """
+    hand_over(device)
+    if registry.move(device.id, DeviceState.RETIRED, reason):
+        registry.disarm(device.id)
+
+
+def hand_over(device: Device) -> None:
+    """Give up what a device owns: now, or within a day where other phones need it meanwhile."""
+    others = list(
+        Device.objects.filter(
+            mailbox_id=device.mailbox_id,
+            state__in=[DeviceState.ACTIVE, DeviceState.ASLEEP, DeviceState.JOINING],
+        ).exclude(id=device.id)
     )
-    owned = list(Subscription.objects.filter(owner=device).exclude(state=SubscriptionState.ENDED))
     current = device.mailbox.current_subscription
+    owned = Subscription.objects.filter(owner=device).exclude(state=SubscriptionState.ENDED)
     for subscription in owned:
         if subscription.id == current and others:
             Subscription.objects.filter(id=subscription.id).update(
                 hand_over_by=clock.now() + HAND_OVER
             )
+            for other in others:
+                if other.state == DeviceState.ACTIVE:
+                    wakeups.ask(other.id, "hand_over")
         else:
-            end(subscription.id, "unsubscribed", shred_now=True)
+            end(subscription.id, "owner_left", shred_now=True)
     if current and not others:
-        end(current, "unsubscribed", shred_now=True)
-    device.delete()
+        end(current, "owner_left", shred_now=True)
 
 
 def housekeeping() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from dataclasses import asdict, dataclass, field
@@ -47,6 +48,9 @@ class MailWork:
     foreign_hmac: str = ""
     error_code: str = ""
     catch_up_since: datetime | None = None
+    # Fingerprints of the notification's PreviousWatermark and of its last event's Watermark.
+    previous: str = ""
+    last: str = ""
     # In the log lines of whatever this sets off (apps/request_id.py).
     request_id: str = ""
 
@@ -60,6 +64,8 @@ class MailWork:
             raw["x"] = self.error_code
         if self.catch_up_since:
             raw["s"] = self.catch_up_since.isoformat()
+        if self.last:
+            raw["w"] = [self.previous, self.last]
         if self.request_id:
             raw["r"] = self.request_id
         return json.dumps(raw, separators=(",", ":")).encode()
@@ -67,14 +73,22 @@ class MailWork:
     @classmethod
     def from_bytes(cls, payload: bytes) -> MailWork:
         raw = json.loads(payload)
+        previous, last = raw.get("w", ("", ""))
         return cls(
             creds=raw["c"],
             events=tuple(_event(one) for one in raw.get("e", ())),
             foreign_hmac=raw.get("f", ""),
             error_code=raw.get("x", ""),
             catch_up_since=datetime.fromisoformat(raw["s"]) if "s" in raw else None,
+            previous=previous,
+            last=last,
             request_id=raw.get("r", ""),
         )
+
+
+def fingerprint(watermark: str | None) -> str:
+    """What stands for a watermark in our log and database; empty for none."""
+    return hashlib.sha256(watermark.encode()).hexdigest()[:32] if watermark else ""
 
 
 def _slim(event: Event) -> dict[str, Any]:

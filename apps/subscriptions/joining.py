@@ -28,11 +28,12 @@ from apps.exchange import errors
 from apps.exchange.interface import Credentials, Endpoint, Joined, MailServer, Proof
 from apps.history import counters, names
 from apps.keypairs import sealing
-from apps.subscriptions import current, ending, refusals, webhook_url
+from apps.subscriptions import current, ending, refusals, states, wakeups, webhook_url
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import JOIN, MAIL, JoinWork, MailWork
 from apps.subscriptions.models import Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
+from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
 from apps.vault.lookup import lookup_hmac
 
@@ -43,6 +44,8 @@ DEADLINE_S: Final = 25.0
 # How long a join is tried again while Exchange is busy or away, before the device hears of it.
 PATIENCE = timedelta(minutes=10)
 _WAIT_FOR_OTHERS_S: Final = 0.5
+# Why an earlier join of a device ended.
+_JOINED_ANEW: Final = "joined_anew"
 
 # Faults that an administrator mends without the phone: tried again like the passing ones.
 _MENDED_ELSEWHERE = (errors.TlsRefused, errors.SubscriptionUrlRefused)
@@ -58,7 +61,8 @@ class _Case:
     endpoint: Endpoint
     address: str = field(repr=False)
     credentials: Credentials = field(repr=False)
-    status_frequency_minutes: int
+    # `refusals.account`: made where the database may be asked for the lookup key.
+    account: str
     creds: str = field(repr=False)
     enrolment: str = field(repr=False)
     callback_url: str = field(repr=False)
@@ -70,8 +74,13 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
     Returns the log entry that the caller appends once that transaction has committed.
     """
     _give_up_earlier(device)
+    chosen = settings_for(device.og, SubscriptionSettings)
     subscription = Subscription.objects.create(
-        id=uuid.uuid4(), mailbox=device.mailbox, owner=device, ews_url=device.ews_url
+        id=uuid.uuid4(),
+        mailbox=device.mailbox,
+        owner=device,
+        ews_url=device.ews_url,
+        status_frequency_minutes=chosen.status_frequency_minutes,
     )
     plaintext = json.dumps({"email": address, "credentials": json.loads(credentials.to_bytes())})
     creds = sealing.seal(
@@ -145,7 +154,7 @@ class Joiner:
                 case.endpoint,
                 case.credentials,
                 case.callback_url,
-                case.status_frequency_minutes,
+                case.subscription.status_frequency_minutes,
                 DEADLINE_S / 2,
             )
         await in_database(self._complete, case, joined)
@@ -153,8 +162,7 @@ class Joiner:
 
     async def _prove(self, case: _Case) -> Proof:
         """One login of an account at a time: many at once would all be tried before any counts."""
-        account = refusals.account(case.mailbox, case.credentials)
-        async with self._logins.setdefault(account, asyncio.Lock()):
+        async with self._logins.setdefault(case.account, asyncio.Lock()):
             await in_database(refusals.check, case.mailbox, case.credentials)
             try:
                 return await self._server.prove(
@@ -167,7 +175,6 @@ class Joiner:
     def _complete(self, case: _Case, joined: Joined | None) -> None:
         """Make the subscription current, then look for mail that came in the gap before it."""
         mine, now = case.subscription.id, clock.now()
-        live = [SubscriptionState.PENDING, SubscriptionState.ACTIVE]
         with transaction.atomic():
             if joined:
                 # Who names it first wins, for web processes remember the name: where Exchange's
@@ -176,8 +183,9 @@ class Joiner:
                 Subscription.objects.filter(id=mine, foreign_hmac="").update(
                     foreign_hmac=lookup_hmac("ews-subscription", joined.subscription_id)
                 )
-            alive = Subscription.objects.filter(id=mine, state__in=live).update(
-                state=SubscriptionState.ACTIVE, reason="", state_at=now, unsealed_at=now
+            states.move(mine, SubscriptionState.ACTIVE)
+            alive = Subscription.objects.filter(id=mine, state=SubscriptionState.ACTIVE).update(
+                unsealed_at=now
             )
             old = Mailbox.objects.get(id=case.mailbox.pk).current_subscription
             won = bool(alive) and current.swap(case.mailbox.pk, old, mine)
@@ -191,6 +199,8 @@ class Joiner:
             since = self._served_until(old) or since
             ending.supersede(old)
         gap = MailWork(creds=case.creds, catch_up_since=since)
+        # From here on silence is noticed, even if Exchange never calls.
+        self._log.sign_of_life(webhook_url.name_of(mine))
         self._log.append(
             NewEntry(kind=MAIL, partition=webhook_url.name_of(mine), payload=gap.to_bytes())
         )
@@ -199,9 +209,13 @@ class Joiner:
     def _served_until(self, subscription_id: uuid.UUID) -> datetime | None:
         """Since when mail may have gone untold: the last sign of life, or the trouble before it."""
         name = webhook_url.name_of(subscription_id)
-        times = list(self._log.last_signs([name]).values())
-        suspects = Subscription.objects.filter(id=subscription_id, state=SubscriptionState.SUSPECT)
-        return min([*times, *suspects.values_list("state_at", flat=True)], default=None)
+        times: list[datetime | None] = [*self._log.last_signs([name]).values()]
+        old = Subscription.objects.filter(id=subscription_id).first()
+        if old is not None:
+            times.append(old.silent_since)
+            if old.state == SubscriptionState.SUSPECT:
+                times.append(old.state_at)
+        return min((time for time in times if time is not None), default=None)
 
 
 def _load(entry: Entry) -> _Case | None:
@@ -221,13 +235,15 @@ def _load(entry: Entry) -> _Case | None:
     if device.secret_hash != work.enrolment or device.state not in registry.MAY_PROVE:
         ending.end(subscription.id, "device_gone", shred_now=True)
         return None
+    if not mail_systems.lists(mailbox.mail_system, subscription.ews_url):
+        _refuse(subscription, device, "ews_url_not_allowed")
+        return None
     try:
         address, credentials = _parse(sealing.unseal(subscription.id, work.creds))
     except sealing.UnsealFailed:
         log.warning("credentials of a join did not open: subscription %s", subscription.id)
         ending.end(subscription.id, "credentials_not_opened", shred_now=True)
         return None
-    chosen = settings_for(device.og, SubscriptionSettings)
     return _Case(
         subscription=subscription,
         device=device,
@@ -235,7 +251,7 @@ def _load(entry: Entry) -> _Case | None:
         endpoint=endpoint_of(mailbox, subscription.ews_url),
         address=address,
         credentials=credentials,
-        status_frequency_minutes=chosen.status_frequency_minutes,
+        account=refusals.account(mailbox, credentials),
         creds=work.creds,
         enrolment=work.enrolment,
         callback_url=webhook_url.form(subscription.id, work.creds),
@@ -247,6 +263,7 @@ def _proved(case: _Case, proof: Proof) -> bool:
     if not registry.proved(case.device.id, enrolment=case.enrolment):
         ending.end(case.subscription.id, "device_gone", shred_now=True)
         return False
+    wakeups.answered(case.device.id)
     inbox = lookup_hmac("inbox", proof.inbox_id)
     if case.mailbox.inbox_hmac != inbox:
         Mailbox.objects.filter(id=case.mailbox.pk).update(inbox_hmac=inbox)
@@ -304,7 +321,8 @@ def _refuse(subscription: Subscription, device: Device, code: str) -> None:
 
     Unless it has begun another join since, whose outcome counts.
     """
-    if not ending.end(subscription.id, code, shred_now=True):
+    ending.end(subscription.id, code, shred_now=True)
+    if Subscription.objects.filter(id=subscription.id, reason=_JOINED_ANEW).exists():
         return
     counters.count(names.JOINS, label=code)
     registry.move(device.id, DeviceState.REFUSED, code)
@@ -315,4 +333,4 @@ def _give_up_earlier(device: Device) -> None:
     """A new join of a device replaces the one it had under way."""
     earlier = Subscription.objects.filter(owner=device, state=SubscriptionState.PENDING)
     for subscription_id in earlier.values_list("id", flat=True):
-        ending.end(subscription_id, "joined_anew", shred_now=True)
+        ending.end(subscription_id, _JOINED_ANEW, shred_now=True)

@@ -36,6 +36,14 @@ class Subscription(models.Model):
     reason = models.CharField(max_length=40, blank=True, default="")
     state_at = models.DateTimeField(default=clock.now)
     ews_url = models.CharField(max_length=500)
+    # How often Exchange shows that it still knows us when nothing else happens.
+    status_frequency_minutes = models.IntegerField(default=30)
+    # Fingerprint of the last watermark that was worked on, and when: the next notification's
+    # PreviousWatermark must be the same, or something was missed.
+    watermark = models.CharField(max_length=32, blank=True, default="")
+    watermark_at = models.DateTimeField(null=True, blank=True)
+    # The last sign of life of one that was declared lost: mail may have gone untold since.
+    silent_since = models.DateTimeField(null=True, blank=True)
     # HMAC of Exchange's SubscriptionId; empty until Exchange named it.
     foreign_hmac = models.CharField(max_length=64, blank=True, default="")
     # Credentials that opened once are good; only others may be given up when they don't open.
@@ -66,3 +74,27 @@ class RefusedCredential(models.Model):
                 fields=["mailbox", "credential_hmac"], name="refused_credential_once"
             )
         ]
+
+
+class WakeUp(models.Model):
+    """A device that must check in: how often it was asked, and when it is asked next."""
+
+    device = models.OneToOneField(Device, primary_key=True, on_delete=models.CASCADE)
+    reason = models.CharField(max_length=40)
+    asked_at = models.DateTimeField()
+    due_at = models.DateTimeField(db_index=True)
+    sent = models.IntegerField(default=0)
+    visible_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "subscriptions_wake_up"
+
+
+class Scan(models.Model):
+    """One row: when we last looked for silent subscriptions, and since when without a gap."""
+
+    here_since = models.DateTimeField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "subscriptions_scan"

@@ -11,12 +11,13 @@ from django.conf import settings
 
 from apps.exchange.ews.server import EwsServer
 from apps.exchange.interface import MailServer
+from apps.exchange.limits import LimitedServer
 
 
 @lru_cache(maxsize=1)
 def mail_server() -> MailServer:
     """The mail server client of this process; its connections are kept between tasks."""
-    return EwsServer(settings.ENS_VERSION)
+    return LimitedServer(EwsServer(settings.ENS_VERSION), settings.ENS.exchange_calls_in_flight)
 
 
 @lru_cache(maxsize=1)

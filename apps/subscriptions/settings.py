@@ -14,7 +14,9 @@ class SubscriptionSettings:
 
     `status_frequency_minutes`: how often Exchange shows that it still knows us, when nothing else
     happens. `checkin_seconds`: how often a device checks in. `proof_hours`: for how long a
-    device's own proof of the mailbox entitles it to content.
+    device's own proof of the mailbox entitles it to content. After `asleep_hours` without a
+    check-in a device is told nothing, after `retire_days` it is forgotten. Of the mails that came
+    in a gap at most `catch_up_limit` are announced one by one.
     """
 
     status_frequency_minutes: int = field(
@@ -26,3 +28,6 @@ class SubscriptionSettings:
         default=24,
         metadata={"minimum": 1, "maximum": 168},
     )
+    asleep_hours: int = field(default=72, metadata={"minimum": 2, "maximum": 24 * 60})
+    retire_days: int = field(default=30, metadata={"minimum": 1, "maximum": 365})
+    catch_up_limit: int = field(default=10, metadata={"minimum": 0, "maximum": 100})

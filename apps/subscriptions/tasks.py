@@ -9,10 +9,12 @@ import time
 from typing import Final
 
 from celery import shared_task
+from django.conf import settings
 
+from apps.cns.configured import shared_client
 from apps.eventlog.factory import get_log
 from apps.eventlog.interface import Entry
-from apps.subscriptions import ending
+from apps.subscriptions import ending, scan, wakeups
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import JOIN
 from apps.subscriptions.joining import DEADLINE_S, Joiner
@@ -31,6 +33,9 @@ _LINGER_S: Final = 1.0
 _POLL_S: Final = 0.1
 _UNEXPECTED_S: Final = 60.0
 _one_at_a_time = threading.Lock()
+_one_waker = threading.Lock()
+# As beat is told in ens_project/settings.py.
+WAKE_EVERY_S: Final = 1.0
 
 
 @shared_task(name=JOIN_TASK)
@@ -48,6 +53,26 @@ def join() -> int:
 def housekeeping() -> None:
     """End what is overdue, shred what nobody needs (ending.housekeeping)."""
     ending.housekeeping()
+
+
+@shared_task(name="subscriptions.wake")
+def wake() -> int:
+    """Send the wake-ups that are due (wakeups.py); returns how many."""
+    if not _one_waker.acquire(blocking=False):
+        return 0
+    try:
+        return wakeups.send_due(shared_client(), WAKE_EVERY_S, settings.ENS.wakeups_a_second)
+    finally:
+        _one_waker.release()
+
+
+@shared_task(name="subscriptions.scan")
+def look() -> int:
+    """Find silent subscriptions, missed check-ins and overdue proofs (scan.py)."""
+    lost = scan.silent_subscriptions()
+    scan.missed_checkins()
+    scan.overdue_proofs()
+    return lost
 
 
 async def _join() -> int:

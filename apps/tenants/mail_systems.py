@@ -64,3 +64,12 @@ def mail_system_for(og: OrganizationGroup, ews_url: str | None) -> tuple[MailSys
         if host in system.hosts:
             return system, url
     raise EwsUrlRefused("ews_url_not_listed")
+
+
+def lists(system: MailSystem, ews_url: str) -> bool:
+    """Whether a mail system still lists the host of an address that it once permitted."""
+    try:
+        host, _ = normal_url(ews_url)
+    except EwsUrlRefused:
+        return False
+    return host in system.hosts

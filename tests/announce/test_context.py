@@ -19,6 +19,7 @@ from apps.subscriptions.entries import MAIL, JoinWork, MailWork
 from apps.subscriptions.models import Subscription
 from apps.tenants.groups import create_group
 from apps.tenants.mail_systems import add_mail_system
+from apps.tenants.models import MailSystem
 
 CREDENTIALS = Credentials("basic", "anna", "secret")
 URL = "https://mail.example.com/EWS/Exchange.asmx"
@@ -72,4 +73,9 @@ def test_refused_credentials_are_not_tried_again(entry: Entry, state: str, reaso
     context = only(entry)
     assert context.may_fetch
     refusals.remember(context.mailbox, CREDENTIALS)
+    assert not only(entry).may_fetch
+
+
+def test_a_host_that_is_listed_no_more_is_not_called(entry: Entry) -> None:
+    MailSystem.objects.update(hosts=["other.example.com"])
     assert not only(entry).may_fetch

@@ -84,8 +84,12 @@ class Site:
             endpoint=Endpoint("https://mail.example.com/"),
             credentials=Credentials("basic", "anna", "secret"),
             refused=False,
+            unlisted=False,
             works=(work,),
             targets=(Target(uuid.uuid4(), "com.example.mail", "ab" * 32, "sender_subject"),),
+            missed_since=None,
+            has_dead_letters=False,
+            catch_up_limit=10,
         )
         return await self.job.run(context, [Entry(1, MAIL, "p", b"", time.time(), 1)])
 
@@ -124,3 +128,12 @@ async def test_a_refused_password_is_not_tried_again(site: Site, work: MailWork)
     assert site.exchange.calls == 1
     await in_database(site.subscription.refresh_from_db)
     assert (site.subscription.state, site.subscription.reason) == ("suspect", "credentials_refused")
+
+
+async def test_a_device_that_was_blocked_while_exchange_was_slow_hears_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apps.announce.mailbox_job.TARGETS_FRESH_S", -1.0)
+    site.exchange.error = errors.Unreachable()
+    await site.run(NEW)  # its only device is in no table: gone
+    assert site.relay.titles == []

@@ -151,7 +151,7 @@ def test_the_last_device_takes_the_subscription_with_it(phone: Phone) -> None:
     assert answer.status_code == 204
     assert not Device.objects.exists()
     subscription.refresh_from_db()
-    assert (subscription.state, subscription.reason) == ("ended", "unsubscribed")
+    assert (subscription.state, subscription.reason) == ("ended", "owner_left")
     assert not SealedCredential.objects.exists()
     name = webhook_url.name_of(subscription.id)
     assert get_log().sign_of_life(name) is False

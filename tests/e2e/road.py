@@ -11,6 +11,7 @@ import requests
 
 from apps.lab.phone import Apns, Phone, Push
 from apps.lab.stand.facts import DemoUser
+from apps.lab.stand.lab import answers
 from apps.lab.stand.stand import Stand
 from apps.lab.stand.waiting import until
 
@@ -46,6 +47,11 @@ class Exchange:
         mail = {"from_name": "Ben Carter", "from_address": "ben.carter@partner.example"} | more
         answer = self._call("POST", "deliver", to=to.address, subject=subject, **mail)
         return str(answer["item_id"])
+
+    def items(self, user: DemoUser) -> list[dict[str, Any]]:
+        """What lies in the inbox, newest first."""
+        found: list[dict[str, Any]] = self._call("GET", f"mailboxes/{user.address}/items")["items"]
+        return found
 
     def read(self, item_id: str) -> None:
         self._call("POST", "read", item_id=item_id)
@@ -135,6 +141,15 @@ class Road:
         phone = self.phone(user, name)
         assert phone.join() == "active", phone.code
         return phone
+
+    def apns_fault(self, fault: dict[str, Any]) -> None:
+        """Order a fault of the lab's APNs (apps/lab/apns/faults.py)."""
+        url = f"{self.stand.apns_control}/faults"
+        requests.post(url, json=fault, timeout=10).raise_for_status()
+
+    def web_is_back(self) -> None:
+        """Wait until ENS's web process answers again."""
+        self.stand.wait_for("web", answers(f"{self.stand.link_address}/alive"))
 
     def pushes(self, phone: Phone) -> list[Push]:
         """Everything that ever reached the phone."""

@@ -50,6 +50,6 @@ def database(
 
 @pytest.fixture
 def log(database: dict[str, Any], clock: Clock) -> Iterator[TableLog]:
-    made = TableLog("log", clock)
+    made = TableLog("log", clock, clock)
     yield made
     made.close()

@@ -150,7 +150,7 @@ def test_append(script: Script, log: TableLog) -> None:
 
 def test_claim(script: Script, log: TableLog) -> None:
     script.answers = {
-        "[payload]": [(1.0, 7, "p", b"payload", 1.0, 0), (1.0, 8, "q", b"payload", 1.0, 2)],
+        "[payload]": [(7, "p", b"payload", 1.0, 0), (8, "q", b"payload", 1.0, 2)],
         "[eventlog_turn]": [(1,)],
         "EXISTS": [("p",), ("q",)],
     }
@@ -186,17 +186,23 @@ def test_bury_and_depth(script: Script, log: TableLog) -> None:
 
 
 def test_marks_partitions_and_signs(script: Script, log: TableLog) -> None:
-    script.answers = {"SELECT [eventlog_sign].[partition]": [(MANY[0],), (MANY[1],)]}
+    script.answers = {"SELECT [eventlog_sign].[partition]": [(MANY[0], 1.0), (MANY[1], 1.0)]}
     log.mark_seen(MANY, 60)
     assert log.seen(MANY) == set()
     log.set_unwanted("p")
     log.set_wanted("p")
     for partition in MANY:
-        log.sign_of_life(partition)
+        log.sign_of_life(partition, f"mark of {partition}")
     log.close()
     script.answers = {"[eventlog_sign]": [(MANY[0], 1.0)]}
     assert set(log.last_signs(MANY)) == {MANY[0]}
-    assert script.of(r"UPDATE \[eventlog_sign\]")
+    assert script.of(r"UPDATE \[eventlog_sign\] SET .* CASE .* ELSE mark END")
+    script.answers = {}
+    assert log.last_marks(MANY) == {}
+    assert log.silent(datetime.now(UTC), 500, after=MANY[0]) == []
+    log.forget(MANY)
+    assert log.dead_since(MANY) == {}
+    log.revive(MANY)
     assert len(script.of(r"INSERT INTO \[eventlog_seenmark\]")) >= 5
     assert not script.of("IGNORE")
 

@@ -96,7 +96,7 @@ def test_what_another_takes_between_look_and_turn_is_left_to_it(
     log: TableLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(log, "a", "a", "b")
-    quicker = TableLog("log", clock)
+    quicker = TableLog("log", clock, clock)
 
     def be_quicker() -> None:
         monkeypatch.undo()
@@ -142,19 +142,21 @@ def test_a_renewed_lease_holds(log: TableLog, clock: Clock) -> None:
     assert names(claim(log, "w2")) == ["a", "b"]
 
 
-def test_a_delayed_entry_holds_back_its_partition_only(log: TableLog, clock: Clock) -> None:
+def test_a_delayed_entry_holds_up_nothing(log: TableLog, clock: Clock) -> None:
+    append(log, "a", "b", "a")
+    (first, *rest) = claim(log)
+    log.delay([first.id], "w1", 10)
+    assert claim(log, "w2") == [], "w1 still holds the other one of its partition"
+    log.acknowledge(ids(rest))
     append(log, "a", "b")
-    mine = claim(log)
-    log.delay([mine[0].id], "w1", 10)
-    log.acknowledge([mine[1].id])
-    append(log, "a", "b")
-    assert names(claim(log, "w2")) == ["b"]
-    assert names(claim(log, "w1")) == []
+    assert names(claim(log, "w2")) == ["a", "b"]
     clock.now += 11
+    assert claim(log, "w1") == [], "w2 holds one of its partition"
     # However late it became due again, it goes before what was appended after it.
-    (again,) = claim(log, "w3", limit=1)
-    assert (again.id, again.attempts) == (mine[0].id, 2)
-    assert names(claim(log, "w3")) == ["a"]
+    append(log, "a")
+    (again,) = claim(log, "w2", limit=1)
+    assert (again.id, again.attempts) == (first.id, 2)
+    assert names(claim(log, "w2")) == ["a"]
 
 
 def test_entries_that_became_due_in_another_order_keep_their_order(
@@ -250,7 +252,7 @@ def test_an_append_is_one_statement(log: TableLog) -> None:
 
 
 def test_an_unwanted_partition_is_told_so_on_every_server(log: TableLog, clock: Clock) -> None:
-    other = TableLog("log", clock)
+    other = TableLog("log", clock, clock)
     assert other.append(NewEntry(KIND, "a", b"")) is True
     log.set_unwanted("a")
     log.set_unwanted("a")
@@ -300,14 +302,14 @@ def test_signs_of_life_are_written_in_batches(log: TableLog, clock: Clock) -> No
         log.sign_of_life(partition)
     with queries(log) as asked:
         log._signs.flush()
-    assert sum(query["sql"].startswith("UPDATE") for query in asked) == 2
+    assert sum(query["sql"].startswith("UPDATE") for query in asked) == 4
     later = log.last_signs(partitions)
     assert (later["p7"] - first["p7"]).total_seconds() == 60
     assert later["p1100"] == first["p1100"]
 
 
 def test_a_sign_written_late_does_not_hide_a_newer_one(log: TableLog, clock: Clock) -> None:
-    late = TableLog("log", clock)
+    late = TableLog("log", clock, clock)
     late.sign_of_life("a")
     clock.now += 600
     log.sign_of_life("a")
@@ -427,7 +429,9 @@ def test_whatever_happens_order_and_exclusiveness_hold(
                     ahead = {
                         row["id"]
                         for row in waiting
-                        if row["partition"] == entry.partition and row["id"] < entry.id
+                        if row["partition"] == entry.partition
+                        and row["id"] < entry.id
+                        and row["due_at"] <= clock.now
                     }
                     assert ahead <= set(ids(got)) | set(mine)
                     held[worker][entry.id] = (entry, clock.now + 10.0)

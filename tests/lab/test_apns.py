@@ -373,6 +373,37 @@ async def test_a_stream_above_a_goaway_is_not_delivered(
     assert apns.connections_opened == 2
 
 
+async def test_a_fault_can_last_for_some_time(
+    apns: LabApns, provider: Provider, token: str
+) -> None:
+    apns.faults.order(Fault("refuse", reason="ServiceUnavailable", seconds=0.3))
+    for _ in range(3):
+        assert (await provider.push(token))[0] == 503
+    await asyncio.sleep(0.3)
+    assert (await provider.push(token))[0] == 200
+    assert len(apns.phones.arrivals(token)) == 1
+
+
+async def test_one_stream_tells_the_pushes_of_all_phones(
+    apns: LabApns, provider: Provider, token: str
+) -> None:
+    other = apns.register(TOPIC)
+    await provider.push(token)
+    found = []
+    async with (
+        aiohttp.ClientSession(apns.control_url) as control,
+        control.get("/stream") as stream,
+    ):
+        await provider.push(other)
+        async with asyncio.timeout(5):
+            while len(found) < 2:
+                line = await stream.content.readline()
+                if line.startswith(b"data: "):
+                    found.append(json.loads(line.removeprefix(b"data: ")))
+    assert [push["token"] for push in found] == [token, other]
+    assert [push["number"] for push in found] == [1, 1]
+
+
 async def test_answers_can_be_slow(apns: LabApns, provider: Provider, token: str) -> None:
     apns.faults.order(Fault(delay_s=0.3))
     began = time.monotonic()

@@ -19,6 +19,7 @@ import pytest
 import requests
 
 from apps.lab import demo
+from apps.lab.announced import Mail
 from apps.lab.phone import Push, Screen
 from apps.lab.stand.home import HomeTaken, take
 
@@ -37,7 +38,7 @@ def phone(*announced: tuple[str, str, float]) -> Any:
     return SimpleNamespace(pushes=pushes, screen=screen)
 
 
-ONE, TWO = demo.Mail("anna", "one", 100.0), demo.Mail("anna", "two", 101.0)
+ONE, TWO = Mail("anna", "one", 100.0), Mail("anna", "two", 101.0)
 
 
 def test_a_mail_counts_only_when_every_phone_of_its_user_has_rung() -> None:

@@ -12,8 +12,8 @@ from apps.devices.models import Device, Mailbox
 from apps.eventlog.factory import get_log
 from apps.exchange.interface import Credentials
 from apps.keypairs.models import SealedCredential
-from apps.subscriptions import current, ending, joining, refusals
-from apps.subscriptions.models import RefusedCredential, Subscription
+from apps.subscriptions import current, ending, joining, refusals, states
+from apps.subscriptions.models import RefusedCredential, Subscription, SubscriptionState
 from apps.subscriptions.webhook_url import id_of, name_of
 
 CREDENTIALS = Credentials("basic", "anna", "secret")
@@ -121,7 +121,7 @@ def test_a_superseded_subscription_is_drained_unless_its_credentials_were_refuse
     suspect = Subscription.objects.create(
         mailbox=active.mailbox, ews_url=active.ews_url, state="active"
     )
-    assert ending.suspect(suspect.id, "credentials_refused")
+    assert states.move(suspect.id, SubscriptionState.SUSPECT, "credentials_refused")
     for subscription in (active, suspect):
         ending.supersede(subscription.id)
         subscription.refresh_from_db()

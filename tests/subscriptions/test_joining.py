@@ -31,7 +31,8 @@ from apps.subscriptions.joining import Joiner
 from apps.subscriptions.models import RefusedCredential, Subscription
 from apps.tenants.groups import create_group
 from apps.tenants.mail_systems import add_mail_system
-from apps.tenants.models import OrganizationGroup
+from apps.tenants.models import MailSystem, OrganizationGroup
+from apps.vault import lookup
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -130,6 +131,14 @@ async def test_a_join_proves_subscribes_and_looks_for_what_came_before(site: Sit
     assert [bool(work.foreign_hmac) for work in works] == [True, False]
     assert works[1].catch_up_since == subscription.created_at
     assert site.poked == 1
+
+
+async def test_the_first_join_of_a_process_reads_its_keys_off_the_event_loop(site: Site) -> None:
+    device = await in_database(site.enrol)
+    entry = await in_database(site.begin, device)
+    lookup.forget()
+    assert await site.joiner.finish(entry) is None
+    assert await in_database(state, device) == ("active", "")
 
 
 async def test_a_join_that_is_repeated_subscribes_once(site: Site) -> None:
@@ -332,6 +341,15 @@ async def test_a_blocked_device_costs_no_call(site: Site) -> None:
     await in_database(Device.objects.update, state=DeviceState.BLOCKED)
     assert await site.joiner.finish(entry) is None
     assert await in_database(state, device) == ("blocked", "")
+    assert site.lab.counters()["calls"] == {}
+
+
+async def test_a_host_that_is_listed_no_more_is_not_called(site: Site) -> None:
+    device = await in_database(site.enrol)
+    entry = await in_database(site.begin, device)
+    await in_database(MailSystem.objects.update, hosts=["other.example.com"])
+    assert await site.joiner.finish(entry) is None
+    assert await in_database(state, device) == ("refused", "ews_url_not_allowed")
     assert site.lab.counters()["calls"] == {}
 
 

@@ -38,6 +38,8 @@ from apps.wire.client import (
 
 _Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...]]
 
+# A mail's answer is some two kilobytes: so many stay far below the cap.
+_ITEMS_A_CALL = 100
 MAX_RESPONSE_BYTES = 2 * 1024 * 1024
 
 
@@ -133,8 +135,14 @@ class EwsServer:
         wanted = list(dict.fromkeys(ids))
         if not wanted:
             return {}
-        body = get_item.request(wanted)
-        return get_item.parse(await self._call(endpoint, credentials, body, deadline_s), wanted)
+        end = asyncio.get_running_loop().time() + deadline_s
+        found: dict[str, Item] = {}
+        for start in range(0, len(wanted), _ITEMS_A_CALL):
+            some = wanted[start : start + _ITEMS_A_CALL]
+            left = end - asyncio.get_running_loop().time()
+            raw = await self._call(endpoint, credentials, get_item.request(some), left)
+            found |= get_item.parse(raw, some)
+        return found
 
     async def _call(
         self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float

@@ -5,6 +5,7 @@
 - `GET /tokens/<token>/pushes?after=0&wait_s=0` → `{"pushes": […], "shown": […], "badge": 0}`,
   at the latest after `wait_s` (at most 60) seconds; every push has a rising `number`
 - `GET /tokens/<token>/stream?after=0`: the same pushes as server-sent events, one JSON object each
+- `GET /stream`: the pushes of all tokens from the start on, each with its `token`
 - `POST /keys` `{"key_id", "team_id", "public_pem", "topics"}` → 204
 - `POST /faults` (a `Fault` as JSON) → 204; `DELETE /faults` → 204
 - `GET /answers` → `{"200": 12, "410 Unregistered": 1}`
@@ -43,6 +44,7 @@ class Control:
                 web.delete("/tokens/{token}", self._unregister),
                 web.get("/tokens/{token}/pushes", self._pushes),
                 web.get("/tokens/{token}/stream", self._stream),
+                web.get("/stream", self._stream_all),
                 web.post("/keys", self._add_key),
                 web.post("/faults", self._order_fault),
                 web.delete("/faults", self._clear_faults),
@@ -89,16 +91,22 @@ class Control:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         token, after = _token_and_after(request)
         self._apns.phones.screen(token)  # an unknown token is refused before the stream begins
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
-        )
-        await response.prepare(request)
-        # A first line, so that the reader knows it is connected before anything arrives.
-        await response.write(b": open\n\n")
+        response = await _open_stream(request)
         try:
             async for arrival in self._apns.phones.stream(token, after):
                 event = f"id: {arrival.number}\ndata: {json.dumps(arrival.as_json())}\n\n"
                 await response.write(event.encode())
+        except (ConnectionResetError, asyncio.CancelledError):
+            pass  # the reader has gone
+        return response
+
+    async def _stream_all(self, request: web.Request) -> web.StreamResponse:
+        response = await _open_stream(request)
+        try:
+            async for number, batch in self._apns.phones.stream_all():
+                lines = [json.dumps(a.as_json() | {"token": a.push.token}) for a in batch]
+                event = "".join(f"data: {line}\n\n" for line in lines)
+                await response.write(f"id: {number}\n{event}".encode())
         except (ConnectionResetError, asyncio.CancelledError):
             pass  # the reader has gone
         return response
@@ -136,6 +144,16 @@ async def _plain_errors(request: web.Request, handler: Any) -> web.StreamRespons
     except (ValueError, TypeError) as error:
         return web.json_response({"error": type(error).__name__}, status=400)
     return found
+
+
+async def _open_stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+    )
+    await response.prepare(request)
+    # A first line, so that the reader knows it is connected before anything arrives.
+    await response.write(b": open\n\n")
+    return response
 
 
 async def _object(request: web.Request) -> dict[str, Any]:

@@ -73,6 +73,8 @@ class Phones:
 
     def __init__(self) -> None:
         self._phones: dict[str, _Phone] = {}
+        self._all: list[Arrival] = []
+        self._news = asyncio.Event()
 
     def register(self, token: str, topic: str) -> None:
         """Make a token valid for a topic; a token that is known keeps what arrived."""
@@ -103,6 +105,8 @@ class Phones:
         # Those who wait hold this event; whoever asks next gets a new one.
         phone.news.set()
         phone.news = asyncio.Event()
+        self._all.append(arrival)
+        self._news.set()
 
     def arrivals(self, token: str, after: int = 0) -> list[Arrival]:
         """What arrived with a number above `after`; raises KeyError for an unknown token."""
@@ -122,6 +126,20 @@ class Phones:
         except TimeoutError:
             return []
         return phone.arrivals[after:]
+
+    async def stream_all(self) -> AsyncIterator[tuple[int, list[Arrival]]]:
+        """Every arrival at any phone from the start on, in batches with the number of the last.
+
+        For one reader that plays many phones; never ends by itself.
+        """
+        after = 0
+        while True:
+            while len(self._all) <= after:
+                self._news.clear()
+                await self._news.wait()
+            batch = self._all[after:]
+            after = len(self._all)
+            yield after, batch
 
     async def stream(self, token: str, after: int = 0) -> AsyncIterator[Arrival]:
         """Every arrival above `after`, those to come included; never ends by itself."""

@@ -1,5 +1,5 @@
 """The lab's time. Everything in the pretend Exchange that waits or dates asks this clock, so that
-a test can let half an hour of retries pass in a second."""
+a test can let half an hour of retries pass in a second. The pretend phones check in by it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """Lab time: starts at real time and runs `scale` times as fast."""
+    """Lab time: runs `scale` times as fast as real time.
 
-    def __init__(self, scale: float = 1.0) -> None:
+    It was right at `origin` (Unix seconds; without it, at this moment), so that processes with
+    the same scale and origin agree, among them ENS (`ENS_LAB_CLOCK_SCALE`, `_ORIGIN`).
+    """
+
+    def __init__(self, scale: float = 1.0, origin: float | None = None) -> None:
         if scale <= 0:
             raise ValueError("scale must be above zero")
         self.scale = scale
         self._started = time.monotonic()
-        self._epoch = datetime.now(UTC)
+        now = time.time()
+        begun = now if origin is None else origin + (now - origin) * scale
+        self._epoch = datetime.fromtimestamp(begun, UTC)
 
     def seconds(self) -> float:
         """Lab seconds since the clock was made; never goes back."""

@@ -15,13 +15,21 @@ send unasked) and a Host of this machine. Errors are `{"error": code}` with stat
 - `POST /lab/rights` `{mailbox, user, folder?}`: Reviewer on that folder, FullAccess without one
 - `POST /lab/password` `{address, password}`
 - `GET /lab/subscriptions` → `{"total", "by_mailbox": {address: count}, "subscriptions": [{id,
-  mailbox, owner, delivered, waiting, failures}], "ended": {reason: count}}`
+  mailbox, owner, delivered, waiting, failures, made_at}], "ended": {reason: count}}`
 - `POST /lab/subscriptions/fail` `{subscription_id, code?, bare?}`
-- `GET /lab/counters` → `{"calls": {operation: n}, "unauthorized": {address: n},
+- `POST /lab/subscriptions/lose` `{subscription_id}` or `{share, seed?}` → `{"lost": [{id,
+  mailbox}]}`: forgotten silently
+- `POST /lab/mailboxes/move` `{address, seconds}`: its subscriptions die silently, its user gets
+  ErrorMailboxMoveInProgress meanwhile
+- `POST /lab/network/drop` `{seconds}`: connections reset and refused, webhooks not reached
+- `POST /lab/restart` `{seconds?}`: the same, and all subscriptions forgotten silently
+- `GET /lab/counters` → `{"calls": {operation: n}, "calls_per_second": {unix second: n},
+  "unauthorized": {address: n}, "lockouts": {address: n}, "refused_while_locked": {address: n},
   "notifications": {OK|Unsubscribe|unanswered: n}, "connections": {total, open, shared}}`; `shared`
   counts connections on which more than one user authenticated
-- `POST /lab/faults` `{kind, seconds, back_off_ms?, delay_s?, operations?, address?}`, `kind` one of
-  busy, hang, slow, unavailable; `DELETE /lab/faults`
+- `POST /lab/faults` `{kind, seconds, back_off_ms?, delay_s?, operations?, address?}`, `kind` one
+  of busy, hang, moving, slow, unavailable; `DELETE /lab/faults`
+- `GET /lab/clock` → `{"now": unix seconds, "scale": n}`: the clock that all `seconds` here go by
 - `GET /lab/ca.pem` → the CA certificate
 """
 
@@ -62,7 +70,12 @@ def application(lab: LabExchange) -> web.Application:
             web.post("/lab/password", control.password),
             web.get("/lab/subscriptions", control.subscriptions),
             web.post("/lab/subscriptions/fail", control.fail_subscription),
+            web.post("/lab/subscriptions/lose", control.lose_subscriptions),
+            web.post("/lab/mailboxes/move", control.move_mailbox),
+            web.post("/lab/network/drop", control.drop_network),
+            web.post("/lab/restart", control.restart),
             web.get("/lab/counters", control.counters),
+            web.get("/lab/clock", control.clock),
             web.post("/lab/faults", control.add_fault),
             web.delete("/lab/faults", control.clear_faults),
             web.get("/lab/ca.pem", control.ca),
@@ -154,6 +167,32 @@ class _Control:
         body = await _json(request)
         self._lab.fail_subscription(**_only(body, "subscription_id", "code", "bare"))
         return web.json_response({})
+
+    async def lose_subscriptions(self, request: web.Request) -> web.Response:
+        body = await _json(request)
+        if ("subscription_id" in body) == ("share" in body):
+            raise ValueError("either one or a share")
+        lost = self._lab.lose_subscriptions(**_only(body, "subscription_id", "share", "seed"))
+        return web.json_response({"lost": lost})
+
+    async def move_mailbox(self, request: web.Request) -> web.Response:
+        body = await _json(request)
+        self._lab.move_mailbox(str(body["address"]), float(body["seconds"]))
+        return web.json_response({})
+
+    async def drop_network(self, request: web.Request) -> web.Response:
+        body = await _json(request)
+        self._lab.drop_network(float(body["seconds"]))
+        return web.json_response({})
+
+    async def restart(self, request: web.Request) -> web.Response:
+        body = await _json(request)
+        self._lab.restart(float(body.get("seconds", 1.0)))
+        return web.json_response({})
+
+    async def clock(self, _: web.Request) -> web.Response:
+        clock = self._lab.clock
+        return web.json_response({"now": clock.now().timestamp(), "scale": clock.scale})
 
     async def counters(self, _: web.Request) -> web.Response:
         return web.json_response(self._lab.counters())

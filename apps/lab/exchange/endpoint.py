@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import inspect
+import time
 from base64 import b64decode
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from .clock import Clock
 from .errors import EwsError, NotSoap
 from .faults import Fault, Faults
 from .journal import Journal
+from .lockout import LockOut
 from .model import Mailbox
 from .operations import OPERATIONS, Call
 from .push import PushHub
@@ -43,6 +45,7 @@ class Endpoint:
         self._journal = journal
         self._faults = faults
         self._version = version
+        self._lock_out = LockOut(clock, journal)
         self._users: dict[BaseProtocol, set[str]] = {}
         self.connections = 0
         self.shared_connections = 0
@@ -70,6 +73,7 @@ class Endpoint:
         except EwsError as error:
             return self._fault(error)
         self._journal.calls[asked.operation] += 1
+        self._journal.per_second[int(time.time())] += 1
         trouble = self._faults.find(asked.operation, caller.address)
         if trouble is not None:
             response = await self._suffer(trouble)
@@ -102,6 +106,8 @@ class Endpoint:
         right = mailbox is not None and hmac.compare_digest(
             mailbox.password.encode(), password.encode()
         )
+        if mailbox is not None and scheme and not self._lock_out.lets_in(mailbox, right):
+            right = False
         if scheme.lower() == "basic" and right:
             return mailbox
         if scheme:
@@ -127,6 +133,8 @@ class Endpoint:
         if fault.kind == "busy":
             values = {"BackOffMilliseconds": str(fault.back_off_ms)}
             return self._fault(EwsError("ErrorServerBusy", values))
+        if fault.kind == "moving":
+            return self._fault(EwsError("ErrorMailboxMoveInProgress"))
         if fault.kind == "unavailable":
             return web.Response(status=503)
         if fault.kind == "slow":

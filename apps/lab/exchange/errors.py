@@ -30,6 +30,7 @@ _TEXTS = {
     "ErrorIrresolvableConflict": "The send or update operation could not be performed because "
     "the change key passed in the request does not match the current change key for the item.",
     "ErrorItemNotFound": "The specified object was not found in the store.",
+    "ErrorMailboxMoveInProgress": "Mailbox move in progress. Try again later.",
     "ErrorNameResolutionMultipleResults": "Multiple results were found.",
     "ErrorNameResolutionNoResults": "No results were found.",
     "ErrorNonExistentMailbox": "The SMTP address has no mailbox associated with it.",

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from .clock import Clock
 
-FaultKind = Literal["busy", "hang", "slow", "unavailable"]
+FaultKind = Literal["busy", "hang", "moving", "slow", "unavailable"]
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 
@@ -17,7 +17,8 @@ class Fault:
     """A trouble until `until` (lab seconds), for some operations and one user or for all.
 
     `busy` answers ErrorServerBusy with `back_off_ms`, `unavailable` HTTP 503, `hang` nothing while
-    it lasts, `slow` the right thing after `delay_s` lab seconds.
+    it lasts, `slow` the right thing after `delay_s` lab seconds, `moving`
+    ErrorMailboxMoveInProgress.
     """
 
     kind: FaultKind

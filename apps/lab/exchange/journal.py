@@ -16,6 +16,7 @@ class Journal:
 
     `request` and `answer` are what passes at Exchange.asmx, `notification` what goes to a webhook
     and `result` what the webhook replied. Only a webhook's 200 replies are results.
+    `lockouts` and `refused_while_locked` count by address, `per_second` calls by real Unix second.
     """
 
     def __init__(self, hook: MessageHook | None, record_dir: Path | None) -> None:
@@ -24,6 +25,9 @@ class Journal:
         self._number = 0
         self.calls: Counter[str] = Counter()
         self.unauthorized: Counter[str] = Counter()
+        self.lockouts: Counter[str] = Counter()
+        self.refused_while_locked: Counter[str] = Counter()
+        self.per_second: Counter[int] = Counter()
         self.notifications: Counter[str] = Counter()
         if record_dir is not None:
             record_dir.mkdir(parents=True, exist_ok=True)

@@ -121,6 +121,7 @@ class Mailbox:
 
     `full_access` holds primary addresses of users with FullAccess (delegates of the whole mailbox);
     `reviewers` maps a folder's name to the addresses that hold Reviewer (read only) on it.
+    `wrong_tries` in a row lead to a lock-out (`lockout.py`) until `locked_until` (lab seconds).
     """
 
     address: str = field(repr=False)
@@ -133,6 +134,8 @@ class Mailbox:
     full_access: set[str] = field(default_factory=set, repr=False)
     reviewers: dict[str, set[str]] = field(default_factory=dict, repr=False)
     events: int = 0
+    wrong_tries: int = 0
+    locked_until: float = 0.0
     _folders: dict[str, Folder] = field(default_factory=dict, repr=False)
 
     def folders(self) -> dict[str, Folder]:

@@ -13,6 +13,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 
 from . import ids
@@ -50,6 +51,7 @@ class Subscription:
     status_timer: asyncio.TimerHandle | None = field(default=None, repr=False)
     delivered: int = 0
     failures: int = 0
+    made_at: datetime | None = None
 
     def __post_init__(self) -> None:
         self.id = ids.subscription_id(_HOST, self.mailbox.guid)
@@ -74,6 +76,9 @@ class PushHub:
         self.max_subscriptions = max_subscriptions
         self._by_id: dict[str, Subscription] = {}
         self._by_folder: dict[str, list[Subscription]] = {}
+        self._held: Counter[str] = Counter()
+        # While the network is down no webhook is reached.
+        self.cut_off = False
         self.ended: Counter[str] = Counter()
 
     def open(self, webhooks: Webhooks) -> None:
@@ -107,11 +112,12 @@ class PushHub:
         """
         if not is_callable(subscription.url):
             raise EwsError("ErrorInvalidPushSubscriptionUrl")
-        held = sum(1 for other in self._by_id.values() if other.owner is subscription.owner)
-        if held >= self.max_subscriptions:
+        if self._held[subscription.owner.address] >= self.max_subscriptions:
             raise EwsError("ErrorExceededSubscriptionCount")
+        subscription.made_at = self._clock.now()
         # Registered first: what happens while the webhook answers is delivered afterwards.
         self._by_id[subscription.id] = subscription
+        self._held[subscription.owner.address] += 1
         for folder in subscription.folders:
             self._by_folder.setdefault(folder, []).append(subscription)
         status = await self._post(subscription, self._compose(subscription, ()))
@@ -145,6 +151,12 @@ class PushHub:
             subscription.task.cancel()
             subscription.task = None
         self._wake(subscription)
+
+    def drop(self, subscription: Subscription, reason: str = "dropped") -> None:
+        """Forgets a subscription at once; its webhook is never told."""
+        if subscription.task is not None:
+            subscription.task.cancel()
+        self._end(subscription, reason)
 
     def _concerned(self, event: Event) -> Iterable[Subscription]:
         yield from self._by_folder.get(event.folder.id, ())
@@ -231,6 +243,8 @@ class PushHub:
             raise RuntimeError("the lab has not started")
         self._journal.message("notification", body)
         try:
+            if self.cut_off:
+                raise WebhookFailed
             status, reply = await self._webhooks.post(subscription.url, body)
         except WebhookFailed:
             self._journal.notifications["unanswered"] += 1
@@ -243,6 +257,7 @@ class PushHub:
         if self._by_id.pop(subscription.id, None) is None:
             return
         self.ended[reason] += 1
+        self._held[subscription.owner.address] -= 1
         for folder in subscription.folders:
             self._by_folder[folder].remove(subscription)
         if subscription.status_timer is not None:

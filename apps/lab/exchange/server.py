@@ -13,6 +13,8 @@ The methods that change or ask something may be called from any thread.
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 import tempfile
 import threading
 from collections import Counter
@@ -81,6 +83,8 @@ class LabExchange:
         )
         self._webhook_timeout_s = webhook_timeout_s
         self._runners: list[web.AppRunner] = []
+        self._ews: tuple[web.AppRunner, str, int, Any] | None = None
+        self._reopening: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = ""
         self.control = ""
@@ -106,6 +110,7 @@ class LabExchange:
         ews.router.add_post(PATH, self._endpoint.handle)
         context = self._ca.issue("exchange").server_context()
         actual = await self._listen(ews, host, port, context)
+        self._ews = (self._runners[-1], host, actual, context)
         self.url = f"https://{host}:{actual}{PATH}"
         actual = await self._listen(control_api.application(self), "127.0.0.1", control_port, None)
         self.control = f"http://127.0.0.1:{actual}"
@@ -120,6 +125,8 @@ class LabExchange:
     async def stop(self) -> None:
         """Closes everything; subscriptions and mail are forgotten with the object."""
         self.faults.clear()
+        if self._reopening is not None:
+            self._reopening.cancel()
         await self._hub.close()
         for runner in self._runners:
             await runner.cleanup()
@@ -175,10 +182,12 @@ class LabExchange:
         self._in_loop(change)
 
     def set_password(self, address: str, password: str) -> None:
-        """The old one is refused from now on."""
+        """The old one is refused from now on; a locked-out account is let in again."""
 
         def change() -> None:
-            self._store.mailbox(address).password = password
+            mailbox = self._store.mailbox(address)
+            mailbox.password = password
+            mailbox.wrong_tries, mailbox.locked_until = 0, 0.0
 
         self._in_loop(change)
 
@@ -288,6 +297,7 @@ class LabExchange:
                     "delivered": subscription.delivered,
                     "waiting": len(subscription.queue),
                     "failures": subscription.failures,
+                    "made_at": subscription.made_at and subscription.made_at.timestamp(),
                 }
                 for subscription in self._hub
             ]
@@ -317,12 +327,93 @@ class LabExchange:
 
         self._in_loop(change)
 
+    def lose_subscriptions(
+        self, subscription_id: str = "", *, share: float = 0.0, seed: int = 0
+    ) -> list[dict[str, str]]:
+        """Forgets one subscription, or a random share (0 to 1) of all; nobody is told.
+
+        Returns the id and mailbox of each that was lost. The same `seed` chooses the same places
+        in the order of making. Raises `EwsError` ErrorSubscriptionNotFound.
+        """
+        if not 0.0 <= share <= 1.0:
+            raise ValueError("share is from 0 to 1")
+
+        def change() -> list[dict[str, str]]:
+            lost = list(self._hub)
+            if subscription_id:
+                lost = [held for held in lost if held.id == subscription_id]
+                if not lost:
+                    raise EwsError("ErrorSubscriptionNotFound")
+            else:
+                lost = random.Random(seed).sample(lost, math.ceil(share * len(lost)))
+            for subscription in lost:
+                self._hub.drop(subscription)
+            return [{"id": gone.id, "mailbox": gone.mailbox.address} for gone in lost]
+
+        return self._in_loop(change)
+
+    def move_mailbox(self, address: str, seconds: float) -> None:
+        """Moves a mailbox to another database, which takes so many lab seconds.
+
+        Its subscriptions die and nobody is told; its user's calls are answered
+        ErrorMailboxMoveInProgress meanwhile. Raises `EwsError` ErrorNonExistentMailbox.
+        """
+
+        def change() -> None:
+            mailbox = self._store.mailbox(address)
+            for subscription in self._hub:
+                if subscription.mailbox is mailbox:
+                    self._hub.drop(subscription, "moved")
+            self.faults.add("moving", seconds, address=mailbox.address)
+
+        self._in_loop(change)
+
+    def drop_network(self, seconds: float) -> None:
+        """For so many lab seconds connections are refused, open ones reset, webhooks not reached.
+
+        The control API stays. A second call before the end changes nothing.
+        """
+        self._in_loop(lambda: self._begin_outage(seconds))
+
+    def restart(self, seconds: float = 1.0) -> None:
+        """As `drop_network`, and every subscription is forgotten; mail is kept."""
+
+        def change() -> None:
+            for subscription in self._hub:
+                self._hub.drop(subscription, "restarted")
+            self._begin_outage(seconds)
+
+        self._in_loop(change)
+
+    def _begin_outage(self, seconds: float) -> None:
+        if self._ews is None:
+            raise RuntimeError("the lab has not started")
+        if self._reopening is None or self._reopening.done():
+            self._hub.cut_off = True
+            self._reopening = asyncio.get_running_loop().create_task(self._outage(seconds))
+
+    async def _outage(self, seconds: float) -> None:
+        if self._ews is None:
+            return
+        runner, host, port, context = self._ews
+        for site in list(runner.sites):
+            await site.stop()
+        for connection in runner.server.connections if runner.server is not None else []:
+            if connection.transport is not None:
+                connection.transport.abort()
+        await self.clock.sleep(seconds)
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
+        self._hub.cut_off = False
+
     def counters(self) -> dict[str, Any]:
         """What happened since the start, as the control API tells it."""
         return self._in_loop(
             lambda: {
                 "calls": dict(self._journal.calls),
+                "calls_per_second": dict(self._journal.per_second),
                 "unauthorized": dict(self._journal.unauthorized),
+                "lockouts": dict(self._journal.lockouts),
+                "refused_while_locked": dict(self._journal.refused_while_locked),
                 "notifications": dict(self._journal.notifications),
                 "connections": {
                     "total": self._endpoint.connections,

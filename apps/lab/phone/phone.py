@@ -26,7 +26,8 @@ class Phone:
     """One mail app on one phone.
 
     `on_push` is called for every push, in the order of arrival, in a thread of the phone's own.
-    `checkin_seconds` overrides what ENS asks for. Methods may be called from any thread.
+    `checkin_seconds` overrides what ENS asks for; both go by a clock that runs `clock_scale` times
+    as fast as real time. Methods may be called from any thread.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Phone:
         app_id: str,
         name: str = "phone",
         checkin_seconds: float | None = None,
+        clock_scale: float = 1.0,
         on_push: Callable[[Push], None] | None = None,
     ) -> None:
         self.account = account
@@ -50,6 +52,7 @@ class Phone:
         self.token = apns.register(app_id)
         self._ens, self._apns, self._app_id = ens, apns, app_id
         self._checkin_seconds = checkin_seconds
+        self._clock_scale = clock_scale
         self._on_push = on_push
         self._counter = 0
         self._subscribed_at = 0.0
@@ -120,7 +123,7 @@ class Phone:
             return self.subscribe()
         if answer.state == "joining" and time.monotonic() - self._subscribed_at < POLL_FOR_S:
             return answer.poll_seconds
-        return self._checkin_seconds or answer.checkin_seconds
+        return (self._checkin_seconds or answer.checkin_seconds) / self._clock_scale
 
     def _known(self) -> Device:
         if self.device is None:
@@ -166,7 +169,9 @@ class Phone:
             self._on_push(push)
 
     def _keep_in_touch(self) -> None:
-        wait = 0.0 if self.device is None else self._checkin_seconds or RETRY_S
+        wait = (self._checkin_seconds or RETRY_S) / self._clock_scale
+        if self.device is None:
+            wait = 0.0
         while not self._off.is_set():
             self._due.wait(wait)
             self._due.clear()

@@ -26,13 +26,17 @@ else:
 
 @dataclass(frozen=True)
 class Program:
-    """What is started: a name for people, a command line, its environment and its log file."""
+    """What is started: a name for people, a command line, its environment and its log file.
+
+    `account`: whose process it becomes, for what refuses to run as root.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     directory: Path
     log: Path
+    account: str = ""
 
 
 class Child:
@@ -61,6 +65,7 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 **_OWN_GROUP,
+                **_as_account(self.program.account),
             )
         self.starts += 1
         self.started_at = time.monotonic()
@@ -110,6 +115,10 @@ class Child:
                 os.kill(self._process.pid, signal.CTRL_BREAK_EVENT)
             else:
                 self._process.terminate()
+
+
+def _as_account(name: str) -> dict[str, Any]:
+    return {"user": name, "group": name, "extra_groups": []} if name else {}
 
 
 def _alive(process: psutil.Process) -> bool:

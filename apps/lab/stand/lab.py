@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import string
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,15 +46,18 @@ class ProviderKey:
 class Lab:
     """The lab's two servers in `home`, an empty or missing directory.
 
-    With `record` the Exchange keeps every SOAP message, both ways, in `home/soap`.
+    With `record` the Exchange keeps every SOAP message, both ways, in `home/soap`. Its clock runs
+    `clock_scale` times as fast as real time, from `clock_origin` (Unix seconds) on.
     """
 
-    def __init__(self, home: Path, *, record: bool = False) -> None:
+    def __init__(self, home: Path, *, record: bool = False, clock_scale: float = 1.0) -> None:
         self.home = home
         self.logs = home / "logs"
         self.logs.mkdir(parents=True)
         self.supervisor = Supervisor(home)
         self._record = record
+        self.clock_scale = clock_scale
+        self.clock_origin = time.time()
         exchange_port, apns_port = free_port(), free_port()
         self._exchange_ports = (exchange_port, free_port())
         self._apns_ports = (apns_port, free_port())
@@ -135,6 +139,8 @@ class Lab:
         port, control_port = self._exchange_ports
         words = ["--port", str(port), "--control-port", str(control_port)]
         words += ["--directory", str(self.exchange_ca.parent)]
+        words += ["--clock-scale", str(self.clock_scale)]
+        words += ["--clock-origin", str(self.clock_origin)]
         if self._record:
             words += ["--record", str(self.home / "soap")]
         return self.lab_program("exchange", "apps.lab.stand.exchange_server", *words)

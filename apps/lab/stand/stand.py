@@ -5,6 +5,7 @@
         phone.join()
 
 Usable from tests; `stand.kill("worker")` is a `kill -9` after which the worker is started again.
+A `Layout` puts it on PostgreSQL and Redis, with several web and worker processes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import requests
@@ -21,7 +22,10 @@ from apps.lab.phone import Account, Apns, EnsClient, Phone, Push, Refused
 from apps.lab.stand.facts import APP_ID, DemoUser, Facts
 from apps.lab.stand.lab import Lab, StartFailed, answers
 from apps.lab.stand.ports import HOST, free_port
+from apps.lab.stand.postgres import Postgres
+from apps.lab.stand.redis_servers import SENTINEL, RedisServers
 from apps.lab.stand.side import Side
+from apps.lab.stand.tcp_proxy import TcpProxy
 
 PATH = "/MailNotificationService/api/ens"
 OG = "Lab"
@@ -31,23 +35,62 @@ OWN = ("web", "worker", "relay", "beat")
 KEYS_S = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What ENS stands on; the default is the embedded one.
+
+    `redis` brings a master, a replica and a Sentinel, as Celery's broker and as the event log.
+    Several `webs` stand behind one address; programs are called `web`, `web-2`, … With
+    `exchange_line` ENS reaches Exchange over a line that can be cut (`stand.exchange_line`).
+    """
+
+    postgres: bool = False
+    redis: bool = False
+    webs: int = 1
+    workers: int = 1
+    exchange_line: bool = False
+
+    def names(self, what: str) -> list[str]:
+        """The programs of one kind, `web` or `worker`."""
+        number = self.webs if what == "web" else self.workers
+        return [what, *(f"{what}-{count}" for count in range(2, number + 1))]
+
+
 class Stand(Lab):
     """ENS, its relay and the lab's servers in `home`, an empty or missing directory.
 
-    `settings` are further lines of ENS's `ens.env`, by names without `ENS_`; `record` as in Lab.
-    `facts` is complete once the stand has started.
+    `settings` are further lines of ENS's `ens.env`, by names without `ENS_`; `record` as in Lab,
+    and `clock_scale` too, which then goes for ENS as well. `facts` is complete once the stand has
+    started.
     """
 
     def __init__(
-        self, home: Path, *, settings: Mapping[str, str] | None = None, record: bool = False
+        self,
+        home: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        record: bool = False,
+        clock_scale: float = 1.0,
+        layout: Layout | None = None,
     ) -> None:
-        super().__init__(home, record=record)
-        web_port, relay_port = free_port(), free_port()
-        self.ens_url = f"http://{HOST}:{web_port}"
+        super().__init__(home, record=record, clock_scale=clock_scale)
+        self.layout = layout or Layout()
+        front_port, relay_port = free_port(), free_port()
+        self.ens_url = f"http://{HOST}:{front_port}"
         self.link_address = f"{self.ens_url}{PATH}"
         self.relay_url = f"http://{HOST}:{relay_port}"
-        self._web_port, self._relay_port = web_port, relay_port
+        self._relay_port = relay_port
         self._settings = dict(settings or {})
+        self._web_ports = [front_port]
+        self._front: TcpProxy | None = None
+        if self.layout.webs > 1:
+            self._web_ports = [free_port() for _ in range(self.layout.webs)]
+            self._front = TcpProxy(front_port, self._web_ports)
+        self.exchange_line: TcpProxy | None = None
+        if self.layout.exchange_line:
+            self.exchange_line = self._lay_exchange_line()
+        self.postgres = Postgres(self.logs) if self.layout.postgres else None
+        self.redis = RedisServers(home / "redis", self.logs) if self.layout.redis else None
         self.facts = Facts(
             ews_url=self.ews_url,
             exchange_control=self.exchange_control,
@@ -61,21 +104,27 @@ class Stand(Lab):
     def start(self) -> None:
         """Set up and start everything and wait until phones can subscribe; raises StartFailed."""
         super().start()
+        self._start_servers()
+        for proxy in (self._front, self.exchange_line):
+            if proxy is not None:
+                proxy.start()
         ens, relay = self._ens_side(), self._relay_side()
         self._ens = ens
         token = self._set_up_ens(ens)
         self._set_up_relay(relay, ens.directory / "cns.pem")
         self.facts = replace(self.facts, api_token=token)
         self.supervisor.start(relay.web("relay", self._relay_port))
-        self.supervisor.start(ens.web("web", self._web_port))
+        for name, port in zip(self.layout.names("web"), self._web_ports, strict=True):
+            self.supervisor.start(ens.web(name, port))
         queues = "drain,join,housekeeping"
-        self.supervisor.start(
-            ens.celery(
-                "worker", "worker", "-P", "threads", "-c", "4", "-Q", queues, "-l", "WARNING"
-            )
-        )
+        level = self._settings.get("LOG_LEVEL", "WARNING")
+        for name in self.layout.names("worker"):
+            words = ["-P", "threads", "-c", "4", "-Q", queues, "-l", level]
+            if self.layout.workers > 1:
+                words += ["-n", f"{name}@%h"]
+            self.supervisor.start(ens.celery(name, "worker", *words))
         # No pid file: beat would refuse to start beside the one that a kill left behind.
-        self.supervisor.start(ens.celery("beat", "beat", "--pidfile=", "-l", "WARNING"))
+        self.supervisor.start(ens.celery("beat", "beat", "--pidfile=", "-l", level))
         _call(ens, "keypairs.rotate")
         self.wait_for("web", answers(f"{self.link_address}/alive"))
         self.wait_for("relay", answers(f"{self.relay_url}/nws/notify/apns", status=405))
@@ -83,7 +132,13 @@ class Stand(Lab):
 
     def stop(self) -> None:
         """Stop everything: what makes work first, the lab last."""
-        self.supervisor.end([["live", "beat"], ["worker"], ["web", "relay"]])
+        order = [["live", "beat"], self.layout.names("worker")]
+        self.supervisor.end([*order, [*self.layout.names("web"), "relay"]])
+        for proxy in (self._front, self.exchange_line):
+            if proxy is not None:
+                proxy.stop()
+        if self.postgres is not None:
+            self.postgres.close()
 
     def open_page(self, preferred_port: int | None = None) -> str:
         """Start the live page with the first user's phones; returns its address."""
@@ -112,7 +167,11 @@ class Stand(Lab):
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU seconds ENS's own programs have used so far, by name."""
-        return {name: used for name, used in self.supervisor.cpu_seconds().items() if name in OWN}
+        used = self.supervisor.cpu_seconds()
+        return {
+            own: sum(spent for name, spent in used.items() if name.partition("-")[0] == own)
+            for own in OWN
+        }
 
     def account(self, user: DemoUser) -> Account:
         """What this user would type into a mail app."""
@@ -133,9 +192,41 @@ class Stand(Lab):
             Apns(self.apns_control),
             app_id=APP_ID,
             name=name,
+            clock_scale=self.clock_scale,
             on_push=on_push,
             checkin_seconds=checkin_seconds,
         )
+
+    def _lay_exchange_line(self) -> TcpProxy:
+        """A line before Exchange's own port; ENS and the phones know only its near end."""
+        port, server = free_port(), self._exchange_ports[0]
+        self.exchange_hosts = [f"{host}:{port}" for host in (HOST, "localhost")]
+        self.ews_url = self.ews_url.replace(f":{server}/", f":{port}/")
+        return TcpProxy(port, [server])
+
+    def _start_servers(self) -> None:
+        if self.postgres is not None:
+            self.supervisor.start(self.postgres.set_up())
+            self.wait_for("postgres", self.postgres.answers)
+            self.postgres.create_database()
+        if self.redis is not None:
+            *nodes, sentinel = self.redis.set_up()
+            for program in nodes:
+                self.supervisor.start(program)
+            self.wait_for(nodes[-1].name, self.redis.following)
+            self.supervisor.start(sentinel)
+            self.wait_for(SENTINEL, self.redis.answers)
+
+    def _server_settings(self) -> dict[str, str]:
+        values = {}
+        if self.clock_scale != 1.0:
+            values["LAB_CLOCK_SCALE"] = str(self.clock_scale)
+            values["LAB_CLOCK_ORIGIN"] = str(self.clock_origin)
+        if self.postgres is not None:
+            values["DATABASE_URL"] = self.postgres.url
+        if self.redis is not None:
+            values["BROKER_URL"] = self.redis.broker_url
+        return values
 
     def _ens_side(self) -> Side:
         directory = self.home / "ens"
@@ -146,7 +237,7 @@ class Stand(Lab):
             "CNS_KEY_FILE": (directory / "cns.pem").as_posix(),
             "GUARD_EXCEPTIONS": "127.0.0.0/8",
         }
-        return Side(directory, self.logs, values | self._settings)
+        return Side(directory, self.logs, values | self._server_settings() | self._settings)
 
     def _relay_side(self) -> Side:
         values = {

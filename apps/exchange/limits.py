@@ -1,0 +1,145 @@
+"""Keeps one slow mail server from hurting the users of another, and us from hurting either.
+
+Per host: a limit on calls under way, a pause while the server says that it is busy, and a breaker
+that stops calling a server that has not answered several times in a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+from apps.exchange.errors import ServerBusy, Unreachable
+from apps.exchange.interface import (
+    Credentials,
+    Described,
+    Endpoint,
+    Item,
+    Joined,
+    MailServer,
+    Proof,
+)
+
+# In a row; then the host is left alone for so many seconds, and one call tries again.
+_FAILURES: Final = 5
+_OPEN_S: Final = 15.0
+
+
+class _Host:
+    """What is known of one mail server just now."""
+
+    def __init__(self, at_once: int) -> None:
+        self.free = asyncio.Semaphore(at_once)
+        self.failures = 0
+        self.closed_until = 0.0
+        self.busy_until = 0.0
+
+    def check(self) -> None:
+        """Refuse a call that the server should not get; raises what the server would."""
+        now = time.monotonic()
+        if now < self.busy_until:
+            raise ServerBusy(self.busy_until - now)
+        if now < self.closed_until:
+            raise Unreachable("breaker_open")
+        if self.closed_until:
+            # One call finds out; the others wait for its outcome.
+            self.closed_until = now + _OPEN_S
+
+    def failed(self) -> None:
+        self.failures += 1
+        if self.failures >= _FAILURES:
+            self.closed_until = time.monotonic() + _OPEN_S
+
+    def answered(self) -> None:
+        self.failures, self.closed_until = 0, 0.0
+
+
+class LimitedServer:
+    """A MailServer that calls another one within limits per host.
+
+    Args:
+        inner: the mail server client proper.
+        at_once: calls under way to one host at most; others wait, and that counts in their
+            deadline.
+    """
+
+    def __init__(self, inner: MailServer, at_once: int) -> None:
+        self._inner = inner
+        self._at_once = at_once
+        self._hosts: dict[str, _Host] = {}
+
+    async def prove(
+        self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
+    ) -> Proof:
+        """See `MailServer.prove`."""
+        async with self._turn(endpoint, deadline_s) as left:
+            return await self._inner.prove(endpoint, credentials, address, left)
+
+    async def join(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        callback_url: str,
+        status_frequency_minutes: int,
+        deadline_s: float,
+    ) -> Joined:
+        """See `MailServer.join`."""
+        async with self._turn(endpoint, deadline_s) as left:
+            return await self._inner.join(
+                endpoint, credentials, callback_url, status_frequency_minutes, left
+            )
+
+    async def describe(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        item_ids: Sequence[str],
+        want_unread: bool,
+        deadline_s: float,
+    ) -> Described:
+        """See `MailServer.describe`."""
+        async with self._turn(endpoint, deadline_s) as left:
+            return await self._inner.describe(endpoint, credentials, item_ids, want_unread, left)
+
+    async def newest_unread(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        since: datetime,
+        limit: int,
+        deadline_s: float,
+    ) -> list[Item]:
+        """See `MailServer.newest_unread`."""
+        async with self._turn(endpoint, deadline_s) as left:
+            return await self._inner.newest_unread(endpoint, credentials, since, limit, left)
+
+    @asynccontextmanager
+    async def _turn(self, endpoint: Endpoint, deadline_s: float) -> AsyncIterator[float]:
+        """Wait for a place at the host; yields the seconds that are left for the call."""
+        name = urlsplit(endpoint.url).netloc.lower()
+        host = self._hosts.setdefault(name, _Host(self._at_once))
+        host.check()
+        ends = time.monotonic() + deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                await host.free.acquire()
+        except TimeoutError:
+            raise Unreachable("no_place_in_time") from None
+        try:
+            yield max(0.0, ends - time.monotonic())
+        except ServerBusy as busy:
+            host.busy_until = max(host.busy_until, time.monotonic() + busy.back_off_s)
+            host.answered()
+            raise
+        except Unreachable:
+            host.failed()
+            raise
+        else:
+            host.answered()
+        finally:
+            host.free.release()

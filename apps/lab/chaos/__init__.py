@@ -1,0 +1,1 @@
+"""`make chaos`: everything fails while mail comes in, and every mail must still be announced."""

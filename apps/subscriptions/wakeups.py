@@ -1,0 +1,171 @@
+"""Wake-ups: silent pushes that ask a phone to check in now, because only it has credentials.
+
+Apple delivers two or three of them an hour at best, and none to an app that its user has killed. So
+they are few and spread: a device gets them at growing intervals, then one visible «Mail needs to
+reconnect»; and a mail system's phones are woken at a limited rate, because an Exchange restart
+loses all subscriptions at once and every phone that wakes up brings a join.
+
+https://developer.apple.com/documentation/usernotifications/pushing-background-updates-to-your-app
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+
+from apps import clock
+from apps.cns.answer import Result
+from apps.cns.client import CnsClient, Push
+from apps.cns.errors import CnsRefused, CnsUnavailable
+from apps.devices import registry
+from apps.devices.models import Device, DeviceState
+from apps.history import counters, names, stories
+from apps.subscriptions import checkin
+from apps.subscriptions.models import Subscription, WakeUp
+from apps.wire import background
+
+log = logging.getLogger(__name__)
+
+# When the next silent push is due after the first, the second, …; the last goes on for ever.
+_INTERVALS: Final = (timedelta(minutes=25), timedelta(hours=1), timedelta(hours=6))
+_VISIBLE_AFTER: Final = 3
+_SPREAD_S: Final = 20
+_MOST_AT_ONCE: Final = 500
+_AGAIN: Final = timedelta(minutes=1)
+_SILENT_LIVES_S: Final = 3600
+_VISIBLE_LIVES_S: Final = 24 * 3600
+
+SILENT: Final[dict[str, Any]] = {
+    "aps": {"content-available": 1},
+    "ens": {"v": 1, "kind": "wakeup"},
+}
+VISIBLE: Final[dict[str, Any]] = {
+    "aps": {"alert": {"title": "Mail needs to reconnect"}, "sound": "default"},
+    "ens": {"v": 1, "kind": "reconnect"},
+}
+
+
+def wake_mailbox(subscription_id: uuid.UUID, reason: str) -> None:
+    """Ask for the phones of a mailbox whose current subscription this is; others serve nobody."""
+    mailbox = (
+        Subscription.objects.filter(id=subscription_id, mailbox__current_subscription=F("id"))
+        .values_list("mailbox_id", flat=True)
+        .first()
+    )
+    if mailbox is None:
+        return
+    devices = Device.objects.filter(mailbox_id=mailbox, state=DeviceState.ACTIVE)
+    for device_id in devices.values_list("id", flat=True):
+        ask(device_id, reason)
+
+
+def ask(device_id: uuid.UUID, reason: str) -> None:
+    """Let a device be woken soon, unless it is being woken already."""
+    # Jitter: what was lost together is not asked for together.
+    soon = clock.now() + timedelta(seconds=secrets.randbelow(_SPREAD_S * 1000) / 1000)
+    try:
+        with transaction.atomic():
+            WakeUp.objects.create(
+                device_id=device_id, reason=reason, asked_at=clock.now(), due_at=soon
+            )
+    except IntegrityError:
+        pass  # asked for already, and its intervals go on
+
+
+def answered(device_id: uuid.UUID) -> None:
+    """The device has checked in and has nothing to bring any more."""
+    WakeUp.objects.filter(device_id=device_id).delete()
+
+
+def send_due(client: CnsClient, seconds: float, a_second: int) -> int:
+    """Send what is due, at most `seconds` × `a_second` pushes a mail system; how many were sent.
+
+    A wake-up that was overtaken by events (another phone has repaired the mailbox) is dropped.
+    """
+    allowance: dict[int, int] = {}
+    chosen: list[WakeUp] = []
+    due = (
+        WakeUp.objects.select_related("device__mailbox", "device__og")
+        .filter(due_at__lte=clock.now())
+        .order_by("due_at")[: _MOST_AT_ONCE * 4]
+    )
+    for wakeup in due:
+        system = wakeup.device.mailbox.mail_system_id
+        if allowance.setdefault(system, max(1, int(seconds * a_second))) <= 0:
+            continue
+        if checkin.task_of(wakeup.device) != "send_credentials":
+            wakeup.delete()
+            continue
+        allowance[system] -= 1
+        chosen.append(wakeup)
+        if len(chosen) >= _MOST_AT_ONCE:
+            break
+    if chosen:
+        _send(client, chosen)
+    return len(chosen)
+
+
+def _send(client: CnsClient, chosen: Sequence[WakeUp]) -> None:
+    """Note the next time before the push: a crash between loses one, and none rings twice."""
+    pushes: dict[str, WakeUp] = {}
+    calls: list[Push] = []
+    for wakeup in chosen:
+        visible = wakeup.sent >= _VISIBLE_AFTER and wakeup.visible_at is None
+        interval = _INTERVALS[min(wakeup.sent, len(_INTERVALS) - 1)]
+        WakeUp.objects.filter(device_id=wakeup.device_id).update(
+            sent=F("sent") + 1,
+            due_at=clock.now() + interval,
+            **({"visible_at": clock.now()} if visible else {}),
+        )
+        push = _push(wakeup.device, visible=visible)
+        pushes[push.id] = wakeup
+        calls.append(push)
+    try:
+        results = background.run(client.send("apns", calls))
+    except (CnsUnavailable, CnsRefused) as error:
+        log.warning("%d wake-ups wait: %s", len(calls), error.code)
+        again = clock.now() + _AGAIN
+        WakeUp.objects.filter(device_id__in=[one.device_id for one in chosen]).update(
+            due_at=again, sent=F("sent") - 1
+        )
+        return
+    for push, result in zip(calls, results, strict=True):
+        _settle(pushes[push.id], push, result)
+
+
+def _settle(wakeup: WakeUp, push: Push, result: Result) -> None:
+    counters.count(names.WAKE_UPS, label=result.status)
+    kind = "wake_up" if push.push_type == "background" else "reconnect_push"
+    stories.record(
+        wakeup.device_id, kind, why=wakeup.reason, result=result.status, reason=result.reason
+    )
+    if result.status == "dead":
+        registry.retire_dead_token(wakeup.device_id, push.token, result.dead_since)
+        wakeup.delete()
+    elif result.status == "retry":
+        again = timedelta(seconds=max(result.retry_after_s, _AGAIN.total_seconds()))
+        WakeUp.objects.filter(device_id=wakeup.device_id).update(due_at=clock.now() + again)
+    elif result.status == "failed":
+        log.error("a wake-up of device %s failed: %s", wakeup.device_id, result.reason)
+
+
+def _push(device: Device, *, visible: bool) -> Push:
+    lives = _VISIBLE_LIVES_S if visible else _SILENT_LIVES_S
+    return Push(
+        id=str(uuid.uuid4()),
+        app=device.app_id,
+        token=registry.push_token(device),
+        push_type="alert" if visible else "background",
+        priority=10 if visible else 5,
+        expiration=int(time.time()) + lives,
+        collapse_id="reconnect" if visible else "wakeup",
+        payload=VISIBLE if visible else SILENT,
+    )

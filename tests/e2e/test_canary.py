@@ -1,0 +1,381 @@
+"""The canary: after a demo with everything marked, no mark stands anywhere but in Apple's pushes.
+
+Searched are the directories of ENS and of its relay (databases with their -wal, the broker's
+folders, keys and settings) and the logs of their processes, at their most talkative; and every
+answer to calls that go wrong. The lab's own directories are left out: in life they are Exchange's
+and Apple's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from apps.lab.phone import Phone, Refused
+from apps.lab.stand.facts import DemoUser
+from apps.lab.stand.stand import OWN, Stand
+from apps.lab.stand.waiting import until
+from tests.e2e.marks import Finding, Searcher, cells
+from tests.e2e.road import Road
+from tests.e2e.webhooks import Webhook, webhooks_asked_for
+
+pytestmark = pytest.mark.timeout(180)
+
+SENDER_NAME = 'Sündér & Söhne "Cánary" ' + secrets.token_hex(6)
+SENDER_ADDRESS = f"Sender.{secrets.token_hex(6)}@Partner.Example"
+
+
+@dataclass
+class Canary:
+    """The marked users with their phones, and the marks of all that was sent so far."""
+
+    road: Road
+    marks: dict[str, str] = field(default_factory=dict)
+    mails: int = 0
+
+    def user(self, name: str, password: str) -> DemoUser:
+        user = DemoUser(
+            f"Name {secrets.token_hex(6)}",
+            f"Address.{secrets.token_hex(6)}@Example.com",
+            f"DOMAIN-{secrets.token_hex(5)}\\user-{secrets.token_hex(5)}",
+            password,
+        )
+        self.road.exchange.add(user)
+        self.marks |= {
+            f"{name}'s display name": user.name,
+            f"{name}'s address": user.address,
+            f"{name}'s user id": hashlib.sha256(user.address.lower().encode()).hexdigest(),
+            f"{name}'s user name": user.username.rpartition("\\")[2],
+            f"{name}'s password": password,
+        }
+        return user
+
+    def phone(self, user: DemoUser, name: str) -> Phone:
+        phone = self.road.phone(user, "a phone")
+        self.marks[f"{name}'s push token"] = phone.token
+        return phone
+
+    def note_secret(self, phone: Phone, name: str) -> None:
+        assert phone.device is not None
+        self.marks[f"{name}'s secret"] = phone.device.secret
+
+    def deliver(self, user: DemoUser, **more: object) -> str:
+        """A marked mail; returns its subject."""
+        self.mails += 1
+        subject = f'Sübject <{secrets.token_hex(6)}> / "{self.mails}"'
+        self.marks[f"subject {self.mails}"] = subject
+        self.road.exchange.deliver(
+            user, subject, from_name=SENDER_NAME, from_address=SENDER_ADDRESS, **more
+        )
+        return subject
+
+    def searcher(self) -> Searcher:
+        assert all(len(mark) > 10 for mark in self.marks.values())
+        return Searcher(self.marks)
+
+    def findings(self) -> set[Finding]:
+        """Every mark in what belongs to ENS and to its relay."""
+        searcher, home = self.searcher(), self.road.stand.home
+        found = searcher.in_folder(home / "ens") | searcher.in_folder(home / "relay")
+        return found | self.in_logs(searcher)
+
+    def in_logs(self, searcher: Searcher) -> set[Finding]:
+        """What a searcher finds in the logs of ENS and of its relay."""
+        logs = [self.road.stand.logs / f"{name}.log" for name in OWN]
+        return {
+            finding for log in logs for finding in searcher.in_bytes(log.read_bytes(), log.name)
+        }
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Iterator[Canary]:
+    settings = {"LOG_LEVEL": "DEBUG"}
+    with Stand(tmp_path / "stand", settings=settings, record=True) as stand:
+        canary = Canary(Road(stand))
+        canary.marks |= {
+            "the API token": stand.facts.api_token,
+            "the sender": SENDER_NAME,
+            "the sender's address": SENDER_ADDRESS,
+        }
+        yield canary
+
+
+def test_no_mark_stands_anywhere_but_in_the_pushes(canary: Canary) -> None:
+    road = canary.road
+    owner = canary.user("the owner", f'Pä55/w+rd "q" {secrets.token_hex(6)}')
+    # Too long for the webhook URL: these credentials are kept the other way round.
+    other = canary.user("the other", f"{secrets.token_hex(6)}" + "ä" * 400)
+    first, second = canary.phone(owner, "the first"), canary.phone(owner, "the second")
+    third = canary.phone(other, "the third")
+    with webhooks_asked_for(road.stand) as urls:
+        for phone, name in ((first, "the first"), (second, "the second"), (third, "the third")):
+            assert phone.join() == "active", phone.code
+            canary.note_secret(phone, name)
+        _everyday(canary, owner, first)
+        _everyday(canary, other, third)
+    _check_the_pushes(canary, owner, first)
+    _check_the_pushes(canary, other, third)
+
+    _refused_joins(canary, owner)
+    _trouble_at_exchange(canary, owner, first)
+    _trouble_at_apns(canary, owner, first)
+    _trouble_at_home(canary, owner, first)
+    assert canary.findings() == set()
+
+    _calls_that_go_wrong(canary, urls, first)
+    _broken_databases(canary, urls, owner, first)
+    second.unsubscribe()
+    first.unsubscribe()
+    third.unsubscribe()
+    road.quiet()
+    assert canary.findings() == set()
+    road.stand.stop()
+    assert canary.findings() == set()
+    # Sealed, they stand in the database while an entry is in flight; in a log they never do.
+    sealed = Searcher({"creds": urls[0].creds, "ticket": urls[0].ticket})
+    assert canary.in_logs(sealed) == set()
+    _the_search_was_one(canary)
+
+
+def _everyday(canary: Canary, user: DemoUser, phone: Phone) -> None:
+    """Mail of every kind, read and moved; a check-in with credentials."""
+    road = canary.road
+    for kind in ("Message", "MeetingRequest", "MeetingResponse", "MeetingCancellation"):
+        subject = canary.deliver(user, kind=kind)
+        assert road.rings(phone, subject).title == SENDER_NAME
+    newest = road.exchange.items(user)[0]["item_id"]
+    road.exchange.read(newest)
+    road.badge(phone, 3)
+    phone.check_in(credentials=True)
+    until("a proof", lambda: phone.check_in().do == "nothing", 15)
+
+
+def _check_the_pushes(canary: Canary, user: DemoUser, phone: Phone) -> None:
+    """What left for Apple carries sender and subject, and no other mark."""
+    allowed = {"the sender"} | {name for name in canary.marks if name.startswith("subject")}
+    told = "".join(repr(push.payload) for push in canary.road.pushes(phone))
+    found = {finding.mark for finding in canary.searcher().in_bytes(told.encode(), "a push")}
+    assert "the sender" in found
+    assert found <= allowed
+    assert canary.road.subjects(phone)[-1] in canary.marks.values()
+
+
+def _refused_joins(canary: Canary, owner: DemoUser) -> None:
+    """A wrong password, another's mailbox, and requests that are none."""
+    road = canary.road
+    wrong = f"wrong-{secrets.token_hex(6)}"
+    canary.marks["the wrong password"] = wrong
+    guess = canary.phone(replace(owner, password=wrong), "the guessing phone")
+    assert (guess.join(), guess.code) == ("refused", "credentials_refused")
+    stranger = canary.user("the stranger", f"Stranger-{secrets.token_hex(6)}")
+    account = replace(road.stand.account(stranger), email=owner.address)
+    other = road.stand.phone(account, "a phone")
+    assert (other.join(), other.code) == ("refused", "not_this_mailbox")
+    elsewhere = replace(account, ews_url=f"https://{secrets.token_hex(8)}.example/EWS")
+    canary.marks["a forbidden EWS URL"] = str(elsewhere.ews_url)
+    with pytest.raises(Refused, match="ews_url_not_allowed"):
+        road.stand.phone(elsewhere, "a phone").subscribe()
+
+
+def _trouble_at_exchange(canary: Canary, user: DemoUser, phone: Phone) -> None:
+    road = canary.road
+    for number, trouble in enumerate(
+        ({"kind": "busy", "back_off_ms": 60_000}, {"kind": "unavailable"}), 1
+    ):
+        road.exchange.trouble(user=user, **trouble)
+        canary.deliver(user)
+        road.plain(phone, number)
+        road.exchange.clear_faults()
+    # While details are waited for, the entry lies in the log.
+    road.exchange.trouble("busy", user, seconds=3, back_off_ms=2000)
+    subject = canary.deliver(user)
+    until("an entry in the log", lambda: _entries(canary) > 0, 10)
+    assert canary.findings() == set()
+    road.rings(phone, subject, 30)
+    road.exchange.clear_faults()
+
+
+def _trouble_at_apns(canary: Canary, user: DemoUser, phone: Phone) -> None:
+    faults: list[dict[str, object]] = [
+        {"action": "refuse", "reason": "InternalServerError"},
+        {"action": "refuse", "reason": "TooManyRequests", "retry_after_s": 1},
+        {"action": "refuse", "reason": "PayloadTooLarge"},
+        {"action": "drop"},
+    ]
+    for fault in faults:
+        canary.road.apns_fault(fault | {"token": phone.token})
+        subject = canary.deliver(user)
+        if fault.get("reason") != "PayloadTooLarge":
+            canary.road.rings(phone, subject, 30)
+
+
+def _trouble_at_home(canary: Canary, user: DemoUser, phone: Phone) -> None:
+    """The relay is away for a moment."""
+    supervisor = canary.road.stand.supervisor
+    supervisor.stop("relay")
+    subject = canary.deliver(user)
+    until("an entry in the log", lambda: _entries(canary) > 0, 10)
+    canary.road.quiet()
+    assert canary.findings() == set()
+    supervisor.start_again("relay")
+    canary.road.rings(phone, subject, 60)
+
+
+def _calls_that_go_wrong(canary: Canary, urls: list[Webhook], phone: Phone) -> None:
+    """Marks in places where they don't belong, and bodies that are none: what is answered?"""
+    stand = canary.road.stand
+    base, marks = stand.link_address, canary.marks
+    password, token = marks["the owner's password"], marks["the API token"]
+    bearer = {"Authorization": f"Bearer {token}"}
+    answers = [
+        requests.request(method, url, **how, timeout=20)  # type: ignore[arg-type]
+        for method, url, how in [
+            ("GET", f"{base}/{password}", {}),
+            ("GET", f"{base}/alive", {"params": {"a": password}, "headers": bearer}),
+            ("GET", f"{base}/subscribe", {"headers": bearer}),
+            ("POST", f"{base}/subscribe", {"data": password.encode(), "headers": bearer}),
+            ("POST", f"{base}/subscribe", {"json": {"jwe": password}, "headers": bearer}),
+            ("POST", f"{base}/subscribe", {"json": [password], "headers": bearer}),
+            ("POST", f"{base}/subscribe", {"json": {"jwe": [password] * 9}, "headers": bearer}),
+            ("POST", f"{base}/subscribe", {"json": {"jwe": password * 2000}, "headers": bearer}),
+            ("POST", f"{base}/publickey", {"headers": {"Authorization": token}, "json": {}}),
+            ("POST", f"{base}/publickey", {"headers": {"Authorization": f"Bearer {token}x"}}),
+            ("POST", f"{base}/checkin", {"json": {"device_id": password}, "headers": bearer}),
+            ("DELETE", f"{base}/checkin/{password}", {"headers": bearer}),
+            ("GET", f"{base}/notify", {"params": {"id": password, "creds": password}}),
+            ("POST", f"{base}/notify", {"params": {"id": password, "creds": password}}),
+            ("POST", f"{stand.relay_url}/nws/notify/apns", {"json": {"a": password}}),
+            ("POST", f"{stand.relay_url}/nws/notify/{phone.token}", {"data": b""}),
+            ("GET", f"{stand.relay_url}/nws/notify/apns", {"params": {"a": phone.token}}),
+            (
+                "POST",
+                f"{stand.relay_url}/nws/notify/apns",
+                {"json": {"a": 1}, "headers": {"ENS-Signature": f"{token}.{token}.{token}"}},
+            ),
+        ]
+    ]
+    webhook = urls[0]
+    for body in (b"", b"<", password.encode(), f"<a>{password}</a>".encode()):
+        answers.append(webhook.post(body))
+    answers.append(webhook.post(f"<!DOCTYPE a [<!ENTITY b '{password}'>]><a>&b;</a>".encode()))
+    answers.append(webhook.post(password.encode() * 20_000))
+    answers.append(webhook.post(password.encode(), content_type=f"text/{token}"))
+    answers.append(webhook.post(b"", method="GET"))
+    answers.append(webhook.post(b"", creds=password))
+    assert {answer.status_code // 100 for answer in answers} <= {2, 4}
+    assert {400, 401, 404, 405, 413, 415} <= {answer.status_code for answer in answers}
+    assert not [answer for answer in answers if webhook.creds.encode() in _whole(answer)]
+    _search_answers(canary, answers)
+    _search_raw_answers(canary)
+
+
+def _broken_databases(canary: Canary, urls: list[Webhook], user: DemoUser, phone: Phone) -> None:
+    """Tables that are away: every process fails in the middle of something marked."""
+    road, stand = canary.road, canary.road.stand
+    base, home = stand.link_address, stand.home
+    bearer = {"Authorization": f"Bearer {canary.marks['the API token']}"}
+    secret = {"Authorization": f"Bearer {phone.device.secret if phone.device else ''}"}
+    body = urls[0].new_mail("AAAA", canary.marks["the owner's user id"])
+    with _without(home / "ens", "eventlog_logentry", "devices_device", "tenants_apitoken"):
+        subject = canary.deliver(user)
+        answers = [
+            requests.post(f"{base}/publickey", json={}, headers=bearer, timeout=30),
+            requests.post(
+                f"{base}/checkin",
+                json={"device_id": "0b2f8c0e-3c9d-4a39-9a3e-0d6a3c1f2b11"},
+                headers=secret,
+                timeout=30,
+            ),
+        ]
+        with _without(home / "ens", "subscriptions_subscription"):
+            # This process may remember the subscription; one that has just started does not.
+            stand.kill("web")
+            road.web_is_back()
+            answers.append(urls[-1].post(body))
+        answers.append(urls[0].post(body))
+        road.quiet()
+    with _without(home / "relay", "relay_deployment"):
+        answers.append(requests.post(f"{stand.relay_url}/nws/notify/apns", json={}, timeout=30))
+        canary.deliver(user)
+        road.quiet()
+    assert {500, 503} & {answer.status_code for answer in answers}
+    _search_answers(canary, answers)
+    # Nothing was lost by it: Exchange and the worker come again, the first after 30 seconds.
+    road.rings(phone, subject, 60)
+
+
+def _search_answers(canary: Canary, answers: list[requests.Response]) -> None:
+    searcher = canary.searcher()
+    for answer in answers:
+        place = f"{answer.status_code} of {answer.request.method} {answer.request.path_url[:60]}"
+        assert searcher.in_bytes(_whole(answer), place) == set()
+
+
+def _whole(answer: requests.Response) -> bytes:
+    return repr(sorted(answer.headers.items())).encode() + answer.content
+
+
+def _search_raw_answers(canary: Canary) -> None:
+    """What is no HTTP: the web server's own error pages."""
+    token = canary.marks["the API token"]
+    address = urlsplit(canary.road.stand.ens_url)
+    for request in (
+        f"GET /{token} {token}\r\n\r\n",
+        f"{token}\r\n\r\n",
+        f"GET /?{token * 3000} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {token}\r\n\r\n",
+    ):
+        with socket.create_connection((address.hostname, address.port), timeout=10) as wire:
+            wire.sendall(request.encode())
+            wire.shutdown(socket.SHUT_WR)
+            answer = b""
+            while piece := wire.recv(65536):
+                answer += piece
+        assert canary.searcher().in_bytes(answer, "a raw answer") == set()
+
+
+@contextmanager
+def _without(side: Path, *tables: str) -> Iterator[None]:
+    """Take tables away from a database for a while."""
+    file = side / "data" / "ens.sqlite3"
+    _rename(file, [(table, f"{table}_away") for table in tables])
+    try:
+        yield
+    finally:
+        _rename(file, [(f"{table}_away", table) for table in tables])
+
+
+def _rename(file: Path, pairs: list[tuple[str, str]]) -> None:
+    with closing(sqlite3.connect(file, timeout=20)) as database, database:
+        # Else the references of other tables would follow.
+        database.execute("PRAGMA legacy_alter_table = ON")
+        for old, new in pairs:
+            database.execute(f'ALTER TABLE "{old}" RENAME TO "{new}"')
+
+
+def _entries(canary: Canary) -> int:
+    """How many entries lie in the event log."""
+    file = canary.road.stand.home / "ens" / "data" / "ens.sqlite3"
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=20)) as database:
+        return int(database.execute("SELECT count(*) FROM eventlog_logentry").fetchone()[0])
+
+
+def _the_search_was_one(canary: Canary) -> None:
+    """What was searched is what ENS writes to."""
+    home = canary.road.stand.home
+    searched = {str(file.relative_to(home)) for file in home.rglob("*") if file.is_file()}
+    for expected in ("ens/data/ens.sqlite3", "relay/data/ens.sqlite3", "logs/worker.log"):
+        assert str(Path(expected)) in searched
+    tables = {table for table, _ in cells(home / "ens" / "data" / "ens.sqlite3")}
+    assert {"devices_device", "subscriptions_subscription", "eventlog_seenmark"} <= tables
+    assert (home / "logs" / "worker.log").stat().st_size > 0

@@ -1,0 +1,134 @@
+"""Wake-ups are few, spread, and stop when they are not needed any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import pytest
+
+from apps import clock
+from apps.cns.answer import Result
+from apps.cns.client import Push
+from apps.cns.errors import CnsUnavailable
+from apps.devices import registry
+from apps.devices.models import Device, Mailbox
+from apps.subscriptions import checkin, current, wakeups
+from apps.subscriptions.models import Subscription, WakeUp
+
+
+class Relay:
+    """Stands where the client of the relay would: keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.pushes: list[Push] = []
+        self.answers = "accepted"
+
+    async def send(self, _platform: str, pushes: Sequence[Push]) -> list[Result]:
+        if self.answers == "unavailable":
+            raise CnsUnavailable("connect_failed")
+        self.pushes += pushes
+        return [Result(push.id, self.answers) for push in pushes]  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def relay() -> Relay:
+    return Relay()
+
+
+@pytest.fixture
+def device(enrol: Callable[..., Device]) -> Device:
+    made = enrol()
+    registry.proved(made.id, enrolment=made.secret_hash)
+    made.refresh_from_db()
+    return made
+
+
+def send(relay: Relay, **options: int) -> int:
+    return wakeups.send_due(relay, 1.0, options.get("a_second", 20))  # type: ignore[arg-type]
+
+
+def let_come(minutes: float = 0) -> None:
+    """Make what is due within so many minutes due now."""
+    soon = clock.now() + timedelta(minutes=minutes, seconds=30)
+    WakeUp.objects.filter(due_at__lte=soon).update(due_at=clock.now())
+
+
+def test_the_first_is_silent_and_the_next_is_not_soon(relay: Relay, device: Device) -> None:
+    wakeups.ask(device.id, "silent")
+    wakeups.ask(device.id, "silent")
+    let_come()
+    assert send(relay) == 1
+    (push,) = relay.pushes
+    assert (push.push_type, push.priority) == ("background", 5)
+    assert push.payload == {"aps": {"content-available": 1}, "ens": {"v": 1, "kind": "wakeup"}}
+    let_come(minutes=20)
+    assert send(relay) == 0
+
+
+def test_after_three_silent_ones_comes_one_that_can_be_seen_and_only_one(
+    relay: Relay, device: Device
+) -> None:
+    wakeups.ask(device.id, "silent")
+    for _ in range(6):
+        let_come(minutes=60 * 24)
+        assert send(relay) == 1
+    kinds = [push.payload["ens"]["kind"] for push in relay.pushes]
+    assert kinds == ["wakeup", "wakeup", "wakeup", "reconnect", "wakeup", "wakeup"]
+    seen = relay.pushes[3]
+    assert (seen.push_type, seen.priority) == ("alert", 10)
+    assert seen.payload["aps"]["alert"]["title"] == "Mail needs to reconnect"
+
+
+def test_what_somebody_else_repaired_is_dropped(
+    relay: Relay, device: Device, mailbox: Mailbox
+) -> None:
+    wakeups.ask(device.id, "silent")
+    served = Subscription.objects.create(mailbox=mailbox, state="active", ews_url="https://x/")
+    current.swap(mailbox.pk, None, served.id)
+    let_come()
+    assert send(relay) == 0
+    assert relay.pushes == []
+    assert not WakeUp.objects.exists()
+
+
+def test_a_check_in_with_nothing_to_do_ends_it(device: Device, mailbox: Mailbox) -> None:
+    wakeups.ask(device.id, "silent")
+    assert checkin.instruct(device).do == "send_credentials"
+    assert WakeUp.objects.exists()
+    served = Subscription.objects.create(mailbox=mailbox, state="active", ews_url="https://x/")
+    current.swap(mailbox.pk, None, served.id)
+    device.mailbox.refresh_from_db()
+    assert checkin.instruct(device).do == "nothing"
+    assert not WakeUp.objects.exists()
+
+
+def test_a_mail_systems_phones_are_woken_at_a_limited_rate(
+    relay: Relay, enrol: Callable[..., Device]
+) -> None:
+    for number in range(30):
+        made = enrol(f"{number:064x}")
+        registry.proved(made.id, enrolment=made.secret_hash)
+        wakeups.ask(made.id, "silent")
+    let_come()
+    assert [send(relay, a_second=12) for _ in range(4)] == [12, 12, 6, 0]
+
+
+def test_a_relay_that_is_away_costs_no_wake_up(relay: Relay, device: Device) -> None:
+    wakeups.ask(device.id, "silent")
+    let_come()
+    relay.answers = "unavailable"
+    send(relay)
+    row = WakeUp.objects.get()
+    assert row.sent == 0
+    assert timedelta() < row.due_at - clock.now() <= timedelta(minutes=1)
+
+
+def test_a_dead_token_is_retired(relay: Relay, device: Device) -> None:
+    wakeups.ask(device.id, "silent")
+    let_come()
+    relay.answers = "dead"
+    send(relay)
+    device.refresh_from_db()
+    assert (device.state, device.reason) == ("retired", "push_token_dead")
+    assert not WakeUp.objects.exists()
