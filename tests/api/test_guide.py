@@ -18,6 +18,7 @@ from apps.announce.payload import Content, announcement, badge_correction
 from apps.api.problems import PROBLEMS, document
 from apps.devices.models import DeviceState
 from apps.keypairs import service as keypairs
+from apps.subscriptions import wakeups
 from ens_project.env import BASE_DIR
 from tests.api.conftest import Api, claims
 
@@ -94,6 +95,8 @@ def test_the_pushes_are_the_ones_shown() -> None:
     made = announcement(Content("Ben Baker", "Lunch on Friday?"), 7, shown["ens"]["item"])
     assert made == shown
     assert badge_correction(6) == example("badge")
+    assert example("wakeup") == wakeups.SILENT
+    assert example("reconnect") == wakeups.VISIBLE
 
 
 def test_the_problem_shown_is_real_and_every_code_is_listed() -> None:
