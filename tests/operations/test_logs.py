@@ -16,6 +16,11 @@ from apps.operations.logs import JsonFormatter, LineFormatter, process_role
 SECRET = "anna@example.com-secret"
 
 
+@shared_task(name="tests.fails")
+def fails(argument: str) -> None:
+    raise ValueError(SECRET)
+
+
 def record(message: str, *args: Any, error: bool = False) -> logging.LogRecord:
     exc_info = None
     if error:
@@ -66,10 +71,6 @@ def test_a_message_is_one_line(formatter: type[logging.Formatter]) -> None:
 def test_celerys_failed_tasks_keep_their_secret(
     formatter: type[logging.Formatter], caplog: pytest.LogCaptureFixture
 ) -> None:
-    @shared_task(name="tests.fails")
-    def fails(argument: str) -> None:
-        raise ValueError(SECRET)
-
     fails.apply(args=(SECRET,))
     (made,) = [one for one in caplog.records if one.name == "celery.app.trace"]
     assert SECRET in made.getMessage()

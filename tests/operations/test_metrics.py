@@ -51,6 +51,7 @@ def test_prometheus_finds_counters_histogram_and_gauges(client: Client) -> None:
     counters.count(names.RECEIVED, 3)
     counters.count(names.PUSHES, 2, label="accepted")
     counters.count(names.PUSHES, label="dead")
+    counters.count(names.WAKE_UPS, 4, label="accepted")
     for milliseconds in (80, 200, 400_000):
         counters.observe(names.LATENCY, milliseconds)
     history_buffer.buffer.flush()
@@ -80,7 +81,8 @@ def test_prometheus_finds_counters_histogram_and_gauges(client: Client) -> None:
     assert found["ens_log_depth", "join"] == 0
     assert found["ens_subscriptions", "active"] == 1
     assert found["ens_alerts", "relay_unavailable"] == 1
-    assert found["ens_wake_ups_total",] == 0
+    assert found["ens_proof_failures_total",] == 0
+    assert found["ens_wake_ups_total", "accepted"] == 4
 
 
 @pytest.mark.usefixtures("_token")
