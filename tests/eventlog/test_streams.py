@@ -368,8 +368,9 @@ class Traffic:
             try:
                 entries = log.claim(KIND, name, 20, 3.0)
                 time.sleep(0.01)
-                log.acknowledge([entry.id for entry in entries])
+                # Before: an acknowledgement may be done although its answer is lost.
                 self.done += [entry.payload.decode() for entry in entries]
+                log.acknowledge([entry.id for entry in entries])
             except LogUnavailable:
                 time.sleep(0.05)
 
