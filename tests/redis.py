@@ -55,7 +55,7 @@ class RedisServer:
     def client(self) -> Redis:
         return Redis(port=self.port, socket_timeout=5)
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start the server and wait until it answers."""
         arguments = {
             "port": str(self.port),
@@ -67,9 +67,11 @@ class RedisServer:
             "repl-diskless-sync-delay": "0",
             "logfile": str(self._home / "log"),
         }
-        words = [word for name, value in arguments.items() for word in (f"--{name}", value)]
-        command = [binary(), *words]
-        self._process = subprocess.Popen([*command, *self._options])
+        command = [
+            binary(),
+            *(x for name, value in arguments.items() for x in (f"--{name}", value)),
+        ]
+        self._process = subprocess.Popen([*command, *self._options, *options])
         wait_until(self._answers)
 
     def _answers(self) -> bool:

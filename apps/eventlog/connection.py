@@ -21,7 +21,7 @@ from redis.sentinel import Sentinel
 # Exchange waits for the webhook's answer: better «come again» than late.
 _CONNECT_S: Final = 1.5
 _ANSWER_S: Final = 4.0
-_SENTINEL_ANSWER_S: Final = 1.0
+_SENTINEL_ANSWER_S: Final = 0.5
 _SENTINEL_PORT: Final = 26379
 
 

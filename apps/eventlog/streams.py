@@ -13,7 +13,6 @@ Streams are never trimmed; `maxmemory-policy` must be `noeviction`.
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -37,6 +36,7 @@ _log = logging.getLogger(__name__)
 _CHUNK: Final = 500
 _WAIT_MS: Final = 2_000
 _WORKER_GONE_MS: Final = 86_400_000
+_ASTRAY_MS: Final = 600_000
 _KIND_BITS: Final = 4
 _SALT_BITS: Final = 20
 
@@ -151,7 +151,7 @@ class RedisLog:
         """See `EventLog.bury`."""
         number, stream_id = _from_number(entry_id)
         with self._reached() as client:
-            kinds = client.hgetall(f"{self._prefix}kinds")
+            kinds: Any = client.hgetall(f"{self._prefix}kinds")
         name = {int(number): name for name, number in kinds.items()}.get(number)
         if name is not None:
             self._run(_BURY, number, stream_id, reason, name, repr(self._life_clock()))
@@ -261,11 +261,17 @@ class RedisLog:
             self._run(_REVIVE, *chunk)
 
     def purge(self) -> None:
-        """See `EventLog.purge`. Expired marks go by themselves."""
+        """See `EventLog.purge`. Expired seen marks go by themselves."""
         now = self._life_clock()
         kept = (DEAD_LETTERS_KEPT_S, UNWANTED_KEPT_S, SIGNS_KEPT_S)
         while self._run(_PURGE, *(repr(now - span) for span in kept), _WORKER_GONE_MS):
             pass
+        with self._reached() as client:
+            kinds: Any = client.hvals(f"{self._prefix}kinds")
+        for kind in kinds:
+            begin = b"0-0"
+            while (begin := self._run(_SWEEP, kind, _ASTRAY_MS, begin)) != b"0-0":
+                pass
 
     # --- how Redis is met ------------------------------------------------------------------
 
@@ -290,19 +296,13 @@ class RedisLog:
             if isinstance(error, ReadOnlyError):
                 # It was the primary: ask again where that is.
                 self._client.connection_pool.disconnect()
-            raise LogUnavailable(_name(error)) from None
+            raise LogUnavailable(type(error).__name__) from None
 
     def _check(self) -> None:
         """Warn once, when Redis is first reached, of what may lose entries."""
         for fault in durability.faults(self._client, self._wait_replicas):
             _log.warning("event log: %s", fault)
         self._checked = True
-
-
-def _name(error: RedisError) -> str:
-    """The error's class and Redis's own code, such as READONLY or OOM; never its text."""
-    code = re.match(r"[A-Z]{3,20}\b", str(error))
-    return f"{type(error).__name__} {code[0]}" if code else type(error).__name__
 
 
 def _ms(seconds: float) -> int:
@@ -353,3 +353,4 @@ _SIGNS: Final = Script("signs")
 _MARK_SEEN: Final = Script("mark_seen")
 _WANT: Final = Script("want")
 _PURGE: Final = Script("purge")
+_SWEEP: Final = Script("sweep")

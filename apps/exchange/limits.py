@@ -1,7 +1,8 @@
 """Keeps one slow mail server from hurting the users of another, and us from hurting either.
 
-Per host: a limit on calls under way, a pause while the server says that it is busy, and a breaker
-that stops calling a server that has not answered several times in a row.
+Per host: a limit on calls under way, and a breaker that stops calling a server that has not
+answered, or was busy, several times in a row. Per account: a pause for as long as the server wants
+one, because Exchange throttles users, each by a budget of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from apps.exchange.interface import (
 # In a row; then the host is left alone for so many seconds, and one call tries again.
 _FAILURES: Final = 5
 _OPEN_S: Final = 15.0
+_ACCOUNTS: Final = 10_000
 
 
 class _Host:
@@ -37,18 +39,27 @@ class _Host:
         self.free = asyncio.Semaphore(at_once)
         self.failures = 0
         self.closed_until = 0.0
-        self.busy_until = 0.0
+        self.busy_until: dict[str, float] = {}
 
-    def check(self) -> None:
+    def check(self, account: str) -> None:
         """Refuse a call that the server should not get; raises what the server would."""
         now = time.monotonic()
-        if now < self.busy_until:
-            raise ServerBusy(self.busy_until - now)
+        busy_until = self.busy_until.get(account, 0.0)
+        if now < busy_until:
+            raise ServerBusy(busy_until - now)
+        self.busy_until.pop(account, None)
         if now < self.closed_until:
             raise Unreachable("breaker_open")
         if self.closed_until:
             # One call finds out; the others wait for its outcome.
             self.closed_until = now + _OPEN_S
+
+    def throttled(self, account: str, seconds: float) -> None:
+        """This account is to be left alone for so long."""
+        if len(self.busy_until) >= _ACCOUNTS:
+            now = time.monotonic()
+            self.busy_until = {k: until for k, until in self.busy_until.items() if until > now}
+        self.busy_until[account] = time.monotonic() + seconds
 
     def failed(self) -> None:
         self.failures += 1
@@ -77,7 +88,7 @@ class LimitedServer:
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
     ) -> Proof:
         """See `MailServer.prove`."""
-        async with self._turn(endpoint, deadline_s) as left:
+        async with self._turn(endpoint, credentials, deadline_s) as left:
             return await self._inner.prove(endpoint, credentials, address, left)
 
     async def join(
@@ -89,7 +100,7 @@ class LimitedServer:
         deadline_s: float,
     ) -> Joined:
         """See `MailServer.join`."""
-        async with self._turn(endpoint, deadline_s) as left:
+        async with self._turn(endpoint, credentials, deadline_s) as left:
             return await self._inner.join(
                 endpoint, credentials, callback_url, status_frequency_minutes, left
             )
@@ -103,7 +114,7 @@ class LimitedServer:
         deadline_s: float,
     ) -> Described:
         """See `MailServer.describe`."""
-        async with self._turn(endpoint, deadline_s) as left:
+        async with self._turn(endpoint, credentials, deadline_s) as left:
             return await self._inner.describe(endpoint, credentials, item_ids, want_unread, left)
 
     async def newest_unread(
@@ -115,15 +126,17 @@ class LimitedServer:
         deadline_s: float,
     ) -> list[Item]:
         """See `MailServer.newest_unread`."""
-        async with self._turn(endpoint, deadline_s) as left:
+        async with self._turn(endpoint, credentials, deadline_s) as left:
             return await self._inner.newest_unread(endpoint, credentials, since, limit, left)
 
     @asynccontextmanager
-    async def _turn(self, endpoint: Endpoint, deadline_s: float) -> AsyncIterator[float]:
+    async def _turn(
+        self, endpoint: Endpoint, credentials: Credentials, deadline_s: float
+    ) -> AsyncIterator[float]:
         """Wait for a place at the host; yields the seconds that are left for the call."""
         name = urlsplit(endpoint.url).netloc.lower()
         host = self._hosts.setdefault(name, _Host(self._at_once))
-        host.check()
+        host.check(credentials.username)
         ends = time.monotonic() + deadline_s
         try:
             async with asyncio.timeout(deadline_s):
@@ -133,8 +146,8 @@ class LimitedServer:
         try:
             yield max(0.0, ends - time.monotonic())
         except ServerBusy as busy:
-            host.busy_until = max(host.busy_until, time.monotonic() + busy.back_off_s)
-            host.answered()
+            host.throttled(credentials.username, busy.back_off_s)
+            host.failed()
             raise
         except Unreachable:
             host.failed()

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.timeout(180)
 
 SENDER_NAME = 'Sündér & Söhne "Cánary" ' + secrets.token_hex(6)
 SENDER_ADDRESS = f"Sender.{secrets.token_hex(6)}@Partner.Example"
+METRICS_TOKEN = secrets.token_urlsafe(32)
 
 
 @dataclass
@@ -99,7 +100,11 @@ class Canary:
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Iterator[Canary]:
-    settings = {"LOG_LEVEL": "DEBUG"}
+    settings = {
+        "LOG_LEVEL": "DEBUG",
+        "ROLES": "device-api,notify,metrics",
+        "METRICS_TOKEN": METRICS_TOKEN,
+    }
     with Stand(tmp_path / "stand", settings=settings, record=True) as stand:
         canary = Canary(Road(stand))
         canary.marks |= {
@@ -132,6 +137,7 @@ def test_no_mark_stands_anywhere_but_in_the_pushes(canary: Canary) -> None:
     _trouble_at_home(canary, owner, first)
     assert canary.findings() == set()
 
+    _pages_for_operators(canary)
     _calls_that_go_wrong(canary, urls, first)
     _broken_databases(canary, urls, owner, first)
     second.unsubscribe()
@@ -196,6 +202,8 @@ def _trouble_at_exchange(canary: Canary, user: DemoUser, phone: Phone) -> None:
         canary.deliver(user)
         road.plain(phone, number)
         road.exchange.clear_faults()
+    # Else the server is left alone for a while.
+    road.stand.kill("worker")
     # While details are waited for, the entry lies in the log.
     road.exchange.trouble("busy", user, seconds=3, back_off_ms=2000)
     subject = canary.deliver(user)
@@ -229,6 +237,17 @@ def _trouble_at_home(canary: Canary, user: DemoUser, phone: Phone) -> None:
     assert canary.findings() == set()
     supervisor.start_again("relay")
     canary.road.rings(phone, subject, 60)
+
+
+def _pages_for_operators(canary: Canary) -> None:
+    """Metrics, and whether all is ready."""
+    stand = canary.road.stand
+    bearer = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+    metrics_url = stand.link_address.replace("/api/ens", "/metrics")
+    metrics = requests.get(metrics_url, headers=bearer, timeout=20)
+    assert "ens_" in metrics.text
+    ready = [f"{stand.link_address}/ready", f"{stand.relay_url}/nws/ready"]
+    _search_answers(canary, [metrics, *(requests.get(url, timeout=20) for url in ready)])
 
 
 def _calls_that_go_wrong(canary: Canary, urls: list[Webhook], phone: Phone) -> None:

@@ -15,7 +15,7 @@ from lxml import etree
 
 from apps.lab.stand.waiting import until
 from tests.e2e.road import Road
-from tests.lab.ews_schema import SOAP, violations
+from tests.lab.ews_schema import SOAP, schema, violations
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -26,6 +26,7 @@ ANSWERS = {"OK", "Unsubscribe"}
 
 
 def test_everything_said_is_valid(road: Road) -> None:
+    schema()  # or skip before all the work
     _a_day(road)
     files = sorted((road.stand.home / "soap").glob("*.xml"))
     kinds = Counter(file.stem.partition("-")[2] for file in files)
@@ -61,10 +62,6 @@ def _a_day(road: Road) -> None:
     road.exchange.move(mails[1], "deleteditems")
     road.exchange.delete(mails[2])
     road.badge(second, 1)
-    road.exchange.trouble("busy", user, back_off_ms=60_000)
-    road.exchange.deliver(user, "Untold")
-    road.plain(first, 1)
-    road.exchange.clear_faults()
     # An intruder's two questions, and a mail that was gone before ENS asked for it.
     account = replace(road.stand.account(road.user("stranger")), email=user.address)
     assert road.stand.phone(account, "stranger").join() == "refused"

@@ -17,10 +17,19 @@ def _log(config: dict[str, Any]) -> Any:
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ens_project.settings")
     django.setup()
-    from apps.eventlog.table import TableLog
-    from tests.eventlog import databases
+    from tests.eventlog import stores
 
-    return TableLog(databases.register("log", config))
+    return stores.open_log(config)
+
+
+def _appended(log: Any, entry: Any) -> bool:
+    from apps.eventlog.interface import LogUnavailable
+
+    try:
+        log.append(entry)
+    except LogUnavailable:
+        return False
+    return True
 
 
 def append_many(config: dict[str, Any], name: str, partitions: int, count: int) -> None:
@@ -30,7 +39,9 @@ def append_many(config: dict[str, Any], name: str, partitions: int, count: int) 
     log = _log(config)
     for number in range(count):
         for partition in range(partitions):
-            log.append(NewEntry(KIND, f"{name}-{partition}", str(number).encode()))
+            entry = NewEntry(KIND, f"{name}-{partition}", str(number).encode())
+            while not _appended(log, entry):
+                time.sleep(0.1)  # as Exchange does when it is answered 503
 
 
 def drain(config: dict[str, Any], worker: str, story: Path, lease_s: float, stop: Any) -> None:

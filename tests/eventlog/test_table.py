@@ -1,8 +1,7 @@
-"""The table log behind its interface: order, leases, delays, marks, on every database we have."""
+"""What only the table log does: few statements, by indexes, on every database we have."""
 
 from __future__ import annotations
 
-import random
 from datetime import UTC, datetime
 from threading import Thread
 from typing import Any
@@ -17,6 +16,11 @@ from apps.eventlog.table import TableLog
 from tests.eventlog.conftest import Clock
 
 KIND = "notification"
+
+
+@pytest.fixture
+def log(table: TableLog) -> TableLog:
+    return table
 
 
 def append(log: TableLog, *partitions: str, kind: str = KIND) -> None:
@@ -40,58 +44,6 @@ def queries(log: TableLog) -> CaptureQueriesContext:
     return CaptureQueriesContext(connections["log"])
 
 
-def test_an_entry_is_claimed_once_and_gone_when_acknowledged(log: TableLog, clock: Clock) -> None:
-    payload = bytes(range(256)) * 20
-    assert log.append(NewEntry(KIND, "p", payload)) is True
-    (entry,) = claim(log)
-    assert entry == Entry(entry.id, KIND, "p", payload, clock.now, 1)
-    assert b"\x01" not in repr(entry).encode() and "payload" not in repr(entry)
-    assert log.depth(KIND) == 1
-    assert claim(log) == []
-    log.acknowledge([entry.id])
-    assert log.depth(KIND) == 0
-    log.acknowledge([entry.id, 12345])
-
-
-def test_kinds_do_not_mix(log: TableLog) -> None:
-    append(log, "p")
-    append(log, "p", kind="join")
-    assert len(claim(log)) == 1
-    (entry,) = log.claim("join", "w2", 10, 30)
-    assert entry.kind == "join"
-    assert (log.depth(KIND), log.depth("join"), log.depth("other")) == (1, 1, 0)
-
-
-def test_the_oldest_come_first_up_to_the_limit(log: TableLog, clock: Clock) -> None:
-    for partition in ("a", "b", "c", "a", "d"):
-        append(log, partition)
-        clock.now += 1
-    assert names(claim(log, limit=2)) == ["a", "b"]
-    assert names(claim(log, limit=2)) == ["c", "a"]
-    assert names(claim(log, limit=2)) == ["d"]
-
-
-def test_a_partition_belongs_to_one_worker_at_a_time(log: TableLog) -> None:
-    append(log, "a", "a", "b")
-    first = claim(log, "w1", limit=1)
-    append(log, "a")
-    assert names(claim(log, "w2")) == ["b"]
-    assert names(claim(log, "w1")) == ["a", "a"]
-    log.acknowledge(ids(first))
-    append(log, "a")
-    assert claim(log, "w2") == []
-
-
-def test_an_entry_handed_back_waits_while_its_worker_holds_the_next(log: TableLog) -> None:
-    append(log, "a", "a")
-    (first, _) = claim(log, "w1")
-    log.delay([first.id], "w1", 0)
-    with queries(log) as asked:
-        assert claim(log, "w2") == []
-    assert len(asked) == 1
-    assert ids(claim(log, "w1")) == [first.id]
-
-
 def test_what_another_takes_between_look_and_turn_is_left_to_it(
     log: TableLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,79 +57,6 @@ def test_what_another_takes_between_look_and_turn_is_left_to_it(
 
     monkeypatch.setattr(log, "_take_turn", be_quicker)
     assert names(claim(log, "w2")) == ["b"]
-
-
-def test_skipped_partitions_stay(log: TableLog) -> None:
-    append(log, "a", "b", "a", "c")
-    assert names(claim(log, skip_partitions={"a", "x"})) == ["b", "c"]
-    many = [f"skip {number}" for number in range(1_500)]
-    append(log, *many[:50], "wanted")
-    assert names(claim(log, skip_partitions=[*many, "a"])) == ["wanted"]
-
-
-def test_an_expired_lease_is_claimed_by_others_and_counted(log: TableLog, clock: Clock) -> None:
-    append(log, "a", "a")
-    mine = claim(log, "w1", limit=1)
-    clock.now += 29
-    assert claim(log, "w2") == []
-    clock.now += 2
-    append(log, "a")
-    taken = claim(log, "w2")
-    assert ids(taken)[0] == mine[0].id
-    assert ids(taken) == sorted(ids(taken))
-    assert [entry.attempts for entry in taken] == [2, 1, 1]
-    assert log.renew(ids(mine), "w1", 30) == 0
-    log.delay(ids(mine), "w1", 0)
-    assert claim(log, "w1") == []
-
-
-def test_a_renewed_lease_holds(log: TableLog, clock: Clock) -> None:
-    append(log, "a", "b")
-    mine = claim(log)
-    clock.now += 25
-    assert log.renew(ids(mine), "w1", 30) == 2
-    clock.now += 25
-    assert claim(log, "w2") == []
-    clock.now += 6
-    assert names(claim(log, "w2")) == ["a", "b"]
-
-
-def test_a_delayed_entry_holds_up_nothing(log: TableLog, clock: Clock) -> None:
-    append(log, "a", "b", "a")
-    (first, *rest) = claim(log)
-    log.delay([first.id], "w1", 10)
-    assert claim(log, "w2") == [], "w1 still holds the other one of its partition"
-    log.acknowledge(ids(rest))
-    append(log, "a", "b")
-    assert names(claim(log, "w2")) == ["a", "b"]
-    clock.now += 11
-    assert claim(log, "w1") == [], "w2 holds one of its partition"
-    # However late it became due again, it goes before what was appended after it.
-    append(log, "a")
-    (again,) = claim(log, "w2", limit=1)
-    assert (again.id, again.attempts) == (first.id, 2)
-    assert names(claim(log, "w2")) == ["a"]
-
-
-def test_entries_that_became_due_in_another_order_keep_their_order(
-    log: TableLog, clock: Clock
-) -> None:
-    append(log, "a", "a", "a")
-    (first, second, third) = claim(log)
-    log.delay([third.id], "w1", 20)
-    log.delay([first.id], "w1", 10)
-    log.delay([second.id], "w1", 0)
-    clock.now += 15
-    assert ids(claim(log, "w2")) == [first.id, second.id]
-    clock.now += 6
-    assert claim(log, "w3") == []
-    assert ids(claim(log, "w2")) == [third.id]
-
-
-def test_entries_handed_back_are_due_at_once(log: TableLog) -> None:
-    append(log, "a", "a")
-    log.delay(ids(claim(log, "w1")), "w1", 0)
-    assert names(claim(log, "w2")) == ["a", "a"]
 
 
 def test_a_server_whose_clock_runs_ahead_holds_nothing_back(log: TableLog, clock: Clock) -> None:
@@ -251,23 +130,6 @@ def test_an_append_is_one_statement(log: TableLog) -> None:
     assert [query["sql"].split()[0] for query in asked] == ["INSERT"] * 3
 
 
-def test_an_unwanted_partition_is_told_so_on_every_server(log: TableLog, clock: Clock) -> None:
-    other = TableLog("log", clock, clock)
-    assert other.append(NewEntry(KIND, "a", b"")) is True
-    log.set_unwanted("a")
-    log.set_unwanted("a")
-    assert log.append(NewEntry(KIND, "a", b"")) is False
-    assert log.sign_of_life("a") is False
-    assert log.sign_of_life("b") is True
-    other._unwanted.expire()  # a second passes
-    assert other.append(NewEntry(KIND, "a", b"")) is False
-    log.set_wanted("a")
-    other._unwanted.expire()
-    assert log.sign_of_life("a") is True and other.sign_of_life("a") is True
-    assert log.depth(KIND) == 3
-    other.close()
-
-
 def test_unwanted_partitions_are_looked_up_at_most_once_a_second(
     log: TableLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,16 +170,6 @@ def test_signs_of_life_are_written_in_batches(log: TableLog, clock: Clock) -> No
     assert later["p1100"] == first["p1100"]
 
 
-def test_a_sign_written_late_does_not_hide_a_newer_one(log: TableLog, clock: Clock) -> None:
-    late = TableLog("log", clock, clock)
-    late.sign_of_life("a")
-    clock.now += 600
-    log.sign_of_life("a")
-    log.flush()
-    late.close()
-    assert log.last_signs(["a"])["a"].timestamp() == clock.now
-
-
 def test_signs_that_cannot_be_written_wait(log: TableLog, monkeypatch: pytest.MonkeyPatch) -> None:
     log.sign_of_life("a")
     monkeypatch.setattr(Sign._meta, "db_table", "no_such_table")
@@ -325,19 +177,6 @@ def test_signs_that_cannot_be_written_wait(log: TableLog, monkeypatch: pytest.Mo
     monkeypatch.undo()
     log.flush()
     assert set(log.last_signs(["a"])) == {"a"}
-
-
-def test_marks_are_seen_until_they_expire(log: TableLog, clock: Clock) -> None:
-    keys = [f"{number:064x}" for number in range(1_100)]
-    log.mark_seen(keys, 60)
-    log.mark_seen(keys[:3], 120)
-    assert log.seen([*keys, "f" * 64]) == set(keys)
-    clock.now += 61
-    assert log.seen(keys) == set(keys[:3])
-    log.mark_seen(keys[5:6], 60)
-    assert log.seen(keys) == {*keys[:3], keys[5]}
-    log.mark_seen([], 60)
-    assert log.seen([]) == set()
 
 
 def test_marking_seen_at_once_in_many_threads(log: TableLog) -> None:
@@ -396,69 +235,29 @@ def test_an_error_is_log_unavailable_without_content_and_the_next_call_works(
     assert names(claim(log)) == ["a"]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_whatever_happens_order_and_exclusiveness_hold(
-    seed: int, log: TableLog, clock: Clock
-) -> None:
-    """Random appends, claims, delays, renewals and lost workers against the rules themselves."""
-    chance = random.Random(seed)
-    appended = 0
-    done: list[tuple[str, int]] = []
-    held: dict[str, dict[int, tuple[Entry, float]]] = {"w1": {}, "w2": {}, "w3": {}}
-
-    alive = sorted(held)
-
-    def live(worker: str) -> set[str]:
-        return {e.partition for e, until in held[worker].values() if until > clock.now}
-
-    def act() -> None:
-        nonlocal appended
-        clock.now += chance.random() * 3
-        worker = chance.choice(alive)
-        mine = {pk: x for pk, x in held[worker].items() if x[1] > clock.now}
-        match chance.choice(["append", "append", "claim", "claim", "ack", "delay", "renew", "die"]):
-            case "append":
-                append(log, f"p{chance.randrange(5)}")
-                appended += 1
-            case "claim":
-                others = set().union(*(live(w) for w in held if w != worker))
-                waiting = list(LogEntry.objects.using("log").order_by("pk").values())
-                got = log.claim(KIND, worker, chance.randrange(1, 6), 10.0)
-                assert not others & set(names(got))
-                for entry in got:
-                    ahead = {
-                        row["id"]
-                        for row in waiting
-                        if row["partition"] == entry.partition
-                        and row["id"] < entry.id
-                        and row["due_at"] <= clock.now
-                    }
-                    assert ahead <= set(ids(got)) | set(mine)
-                    held[worker][entry.id] = (entry, clock.now + 10.0)
-            case "ack" if mine:
-                # In order within the partition, as the drain does it.
-                entry = mine[min(mine)][0]
-                log.acknowledge([entry.id])
-                done.append((entry.partition, entry.id))
-                del held[worker][entry.id]
-            case "delay" if mine:
-                pk = chance.choice(sorted(mine))
-                log.delay([pk], worker, chance.random() * 8)
-                del held[worker][pk]
-            case "renew":
-                log.renew(sorted(mine), worker, 10.0)
-                held[worker] |= {pk: (x[0], clock.now + 10.0) for pk, x in mine.items()}
-            case "die":
-                # What it held stays leased; its successor has another name.
-                alive.remove(worker)
-                alive.append(f"w{len(held) + 1}")
-                held[alive[-1]] = {}
-
-    for _ in range(150):
-        act()
-    clock.now += 1000
-    while got := log.claim(KIND, "last", 50, 30):
-        done += [(entry.partition, entry.id) for entry in got]
-        log.acknowledge(ids(got))
-    assert len(done) == len(set(done)) == appended
-    assert log.depth(KIND) == 0
+def test_the_silent_are_found_by_an_index(log: TableLog, database: dict[str, Any]) -> None:
+    """However many are healthy, only the silent ones are read."""
+    healthy = [Sign(pk=f"healthy {n}", seen_at=2e9, mark="") for n in range(20_000)]
+    Sign.objects.using("log").bulk_create(healthy, batch_size=300)
+    silent = [f"silent {n}" for n in range(3)]
+    for partition in silent:
+        log.sign_of_life(partition)
+    log.flush()
+    before = datetime.fromtimestamp(1.9e9, UTC)
+    with queries(log) as asked:
+        assert log.silent(before, 500) == silent
+        assert log.silent(before, 500, after=silent[0]) == silent[1:]
+    assert len(asked) == 3
+    with connections["log"].cursor() as cursor:
+        if "sqlite3" not in database["ENGINE"]:
+            cursor.execute("ANALYZE eventlog_sign")
+        for query in (asked[0], asked[2]):
+            if "sqlite3" in database["ENGINE"]:
+                cursor.execute("EXPLAIN QUERY PLAN " + query["sql"])
+                plan = "\n".join(row[3] for row in cursor.fetchall())
+                assert "SEARCH eventlog_sign USING COVERING INDEX eventlog_sign_seen" in plan
+                assert "TEMP B-TREE" not in plan, "no sorting"
+            else:
+                cursor.execute("EXPLAIN " + query["sql"])
+                plan = "\n".join(row[0] for row in cursor.fetchall())
+                assert "using eventlog_sign_seen" in plan and "Seq Scan" not in plan

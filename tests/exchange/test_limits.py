@@ -13,6 +13,7 @@ from apps.exchange.interface import Credentials, Described, Endpoint
 from apps.exchange.limits import LimitedServer
 
 ANNA = Credentials("basic", "anna", "x")
+BEN = Credentials("basic", "ben", "x")
 SLOW, QUICK = Endpoint("https://slow.example/EWS"), Endpoint("https://quick.example/EWS")
 
 
@@ -81,7 +82,7 @@ async def test_waiting_for_a_place_counts_in_the_deadline(
     await asyncio.gather(*hold)
 
 
-async def test_a_busy_server_is_left_alone_as_long_as_it_says(
+async def test_a_throttled_account_is_left_alone_as_long_as_it_says_and_no_other(
     server: LimitedServer, inner: Server
 ) -> None:
     inner.error = ServerBusy(0.3)
@@ -91,7 +92,7 @@ async def test_a_busy_server_is_left_alone_as_long_as_it_says(
         await server.describe(SLOW, ANNA, [], True, 5.0)
     assert 0 < caught.value.back_off_s <= 0.3
     assert inner.calls == 1
-    assert await ask(server, QUICK) == "ok"
+    assert (await server.describe(SLOW, BEN, [], True, 5.0)).unread_count == 1
     await asyncio.sleep(0.31)
     assert await ask(server) == "ok"
 
@@ -119,3 +120,11 @@ async def test_refused_credentials_are_no_failure_of_the_server(
     inner.error = CredentialsRefused()
     assert [await ask(server) for _ in range(10)] == ["credentials_refused"] * 10
     assert inner.calls == 10
+
+
+async def test_a_server_that_is_busy_for_everyone_is_left_alone(
+    server: LimitedServer, inner: Server
+) -> None:
+    inner.error = ServerBusy(0.0)
+    assert [await ask(server) for _ in range(5)] == ["server_busy"] * 5
+    assert await ask(server) == "breaker_open"

@@ -4,7 +4,8 @@
 --   kinds           hash    kind -> number n
 --   <n>:s           stream  entries: p partition, t when appended (ms), d payload; group g
 --   <n>:last        string  the first half of the newest id
---   <n>:due         zset    delivered id -> when anyone may claim it: end of its lease or delay
+--   <n>:due         zset    delivered id -> end of its lease or delay (ms)
+--   <n>:ready       zset    delivered id that anyone may claim -> its first half, so oldest first
 --   <n>:held:<p>    hash    w -> who holds partition p; id -> 1 for each entry held
 --   <n>:parked:<p>  zset    delivered ids that wait until nobody holds p
 --   <n>:mine:<w>    set     partitions that worker w holds and for which something is parked
@@ -24,10 +25,12 @@ local function look(k, id)
   return fields[2], fields[4], fields[6]
 end
 
+local function make_ready(k, id)
+  redis.call('ZADD', k .. 'ready', string.match(id, '^%d+'), id)
+end
+
 local function unpark(k, p)
-  for _, id in ipairs(redis.call('ZRANGE', k .. 'parked:' .. p, 0, -1)) do
-    redis.call('ZADD', k .. 'due', 0, id)
-  end
+  for _, id in ipairs(redis.call('ZRANGE', k .. 'parked:' .. p, 0, -1)) do make_ready(k, id) end
   redis.call('DEL', k .. 'parked:' .. p)
 end
 
@@ -56,6 +59,7 @@ local function delete(k, p, id)
   redis.call('XACK', k .. 's', 'g', id)
   redis.call('XDEL', k .. 's', id)
   redis.call('ZREM', k .. 'due', id)
+  redis.call('ZREM', k .. 'ready', id)
   redis.call('ZREM', k .. 'parked:' .. p, id)
   let_go(k, p, id)
 end

@@ -3,6 +3,7 @@ local k, ends, held = base .. ARGV[2] .. ':', string.format('%.0f', now_ms() + A
 for i = 5, #ARGV do
   local p = look(k, ARGV[i])
   if p and holder_of(k, p, ARGV[i]) == ARGV[3] then
+    redis.call('ZREM', k .. 'ready', ARGV[i])
     redis.call('ZADD', k .. 'due', ends, ARGV[i])
     held = held + 1
   end
