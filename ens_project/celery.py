@@ -6,7 +6,9 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_init
+from celery.signals import beat_init, setup_logging
+from django.conf import settings
+from django.utils.log import configure_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ens_project.settings")
 
@@ -15,6 +17,12 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 # For every thread, not only this one: the webhook pokes from a thread of its own.
 app.set_default()
+
+
+@setup_logging.connect
+def _log(**_signal: Any) -> None:
+    """Levels and formats are those of `ens.env`; Celery's own would take their place."""
+    configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
 
 
 @beat_init.connect

@@ -156,6 +156,7 @@ LOGGING = {
         "kombu": {"level": "WARNING"},
         # Its lines hold the URLs that alerts go to, with their passwords.
         "apprise": {"level": "CRITICAL", "propagate": False},
+        "urllib3": {"level": "ERROR"},
     },
 }
 # A log call that fails would print its arguments, whatever they hold.

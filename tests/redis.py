@@ -20,7 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 SERVICE = "ens"
-_PATIENCE_S = 20.0
+_PATIENCE_S = 40.0
 
 
 def free_port() -> int:

@@ -129,9 +129,13 @@ def _know_event_log() -> None:
     decorate(on="eventlog", name="Windows Event Log")(_write_event)
 
 
+def _on_windows() -> bool:
+    return os.name == "nt"
+
+
 def _write_event(body: str, title: str, notify_type: NotifyType, *args: Any, **kwargs: Any) -> bool:
     """Write to the Application log as the source `ENS`; False on any other system."""
-    if os.name != "nt":
+    if not _on_windows():
         return False
     levels = {NotifyType.FAILURE: logging.ERROR, NotifyType.WARNING: logging.WARNING}
     level = levels.get(notify_type, logging.INFO)

@@ -185,7 +185,7 @@ class Drain:
         if before is not None:
             await asyncio.wait([before])  # two subscriptions of one mailbox: one after the other
         outcome = Outcome()
-        request_id.work_on(work.request_id for work in context.works)
+        request_id.work_on(work.request_id or request_id.new() for work in context.works)
         try:
             async with asyncio.timeout(DEADLINE_S):
                 outcome = await self._job.run(context, entries)

@@ -25,4 +25,4 @@ LATENCY: Final = "webhook_to_push"  # milliseconds
 # Joins and wake-ups.
 JOINS: Final = "joins"  # label: the outcome
 PROOF_FAILURES: Final = "proof_failures"
-WAKE_UPS: Final = "wake_ups"
+WAKE_UPS: Final = "wake_ups"  # label: as of pushes

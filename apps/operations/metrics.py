@@ -45,7 +45,7 @@ _COUNTERS: Final = {
     names.RELAY_CALLS: ("Calls to the relay", "result"),
     names.JOINS: ("Joins that ended", "outcome"),
     names.PROOF_FAILURES: ("Proofs with credentials of another mailbox", ""),
-    names.WAKE_UPS: ("Wake-ups sent", ""),
+    names.WAKE_UPS: ("Wake-ups", "result"),
 }
 
 

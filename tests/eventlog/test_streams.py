@@ -18,7 +18,7 @@ from redis import SSLConnection
 
 from apps.eventlog import streams
 from apps.eventlog.connection import LogUrlInvalid, connect
-from apps.eventlog.interface import Entry, LogUnavailable, NewEntry
+from apps.eventlog.interface import Entry, EventLog, LogUnavailable, NewEntry
 from apps.eventlog.streams import RedisLog
 from tests.eventlog import processes, stores
 from tests.eventlog.conftest import Clock
@@ -55,7 +55,7 @@ def counted(server: RedisServer, command: str) -> Iterator[Callable[[], int]]:
         yield lambda: total() - before
 
 
-def append(log: RedisLog, *partitions: str) -> None:
+def append(log: EventLog, *partitions: str) -> None:
     for partition in partitions:
         log.append(NewEntry(KIND, partition, b"payload"))
 
@@ -368,8 +368,9 @@ class Traffic:
             try:
                 entries = log.claim(KIND, name, 20, 3.0)
                 time.sleep(0.01)
-                log.acknowledge([entry.id for entry in entries])
+                # Before: an acknowledgement may be done although its answer is lost.
                 self.done += [entry.payload.decode() for entry in entries]
+                log.acknowledge([entry.id for entry in entries])
             except LogUnavailable:
                 time.sleep(0.05)
 
@@ -416,10 +417,12 @@ def test_redis_killed_again_and_again_under_traffic_loses_nothing(own_server: Re
     hanging = spawn.Process(
         target=processes.claim_and_hang, args=(store, "hangs", 3.0, claimed), daemon=True
     )
-    for thread in traffic.threads:
-        thread.start()
+    append(log := stores.open_log(store), "p0", "p1")
     hanging.start()
     try:
+        assert claimed.get(timeout=60)
+        for thread in traffic.threads:
+            thread.start()
         for _ in range(3):
             before = len(traffic.ok)
             wait_until(lambda before=before: len(traffic.ok) > before + 150)  # type: ignore[misc]
@@ -428,10 +431,9 @@ def test_redis_killed_again_and_again_under_traffic_loses_nothing(own_server: Re
             own_server.start()
         hanging.kill()
         traffic.stop_appending.set()
-        log = stores.open_log(store)
         wait_until(lambda: log.depth(KIND) == 0)
-        log.close()
     finally:
+        log.close()
         traffic.stop_appending.set()
         traffic.stop_draining.set()
         hanging.kill()

@@ -8,6 +8,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 
 from apps.devices import registry
 from apps.devices.models import DeviceState
@@ -97,7 +98,8 @@ def test_every_move_of_a_device_is_in_its_story() -> None:
     system = add_mail_system(group, "Exchange", ["mail.example.com"])
     mailbox = registry.mailbox_for(system, "anna@example.com")
     said = Description("ios", "com.example.mail", "ab" * 32, "https://mail.example.com/")
-    enrolled = registry.enrol(group, mailbox, said)
+    with transaction.atomic():
+        enrolled = registry.enrol(group, mailbox, said)
     assert enrolled is not None
     device = enrolled[0]
     registry.proved(device.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from apps.lab.stand import ports
+from apps.lab.stand import ports, signals
 from apps.lab.stand.child import Program
 from apps.lab.stand.supervisor import Supervisor
 from apps.lab.stand.waiting import TookTooLong, until
@@ -126,3 +127,10 @@ def test_a_port_in_use_is_not_given_out() -> None:
 def test_no_port_is_given_out_twice() -> None:
     given = [ports.free_port() for _ in range(50)]
     assert len(set(given)) == 50
+
+
+def test_a_request_to_stop_does_not_cut_the_tidying_up_short() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with signals.undisturbed():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -30,7 +31,7 @@ class Echo:
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rwb") as file:
+        with suppress(ConnectionResetError), connection, connection.makefile("rwb") as file:
             for line in file:
                 file.write(self._name + b" " + line)
                 file.flush()

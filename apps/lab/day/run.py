@@ -19,7 +19,8 @@ from apps.lab.stand.stand import Layout, Stand
 LAYOUT = Layout(postgres=True, redis=True)
 STATUS_FREQUENCY_MINUTES = 30
 ROUNDS = 8
-JOIN_S = 240.0
+WAVE = 100
+JOIN_S = 60.0
 RING_S = 60.0
 # The last ones must have time to be found, at the end of the day.
 LAST_DROP = 0.85
@@ -60,8 +61,11 @@ class Day:
         try:
             self._say(f"{count} phones join ...")
             accounts = add_mailboxes(self._control, self._stand.ews_url, count)
-            self._fleet.add([(account, "phone") for account in accounts])
-            await_joined(self._fleet, JOIN_S)
+            # In waves, as a roll-out goes: a phone that joins asks every second what became of it.
+            for first in range(0, count, WAVE):
+                wave = accounts[first : first + WAVE]
+                self._fleet.add([(account, "phone") for account in wave])
+                await_joined(self._fleet, JOIN_S)
             self._say(f"A day of {self._size.hours:g} hours begins ...")
             began = self._now()
             self._pass_the_day(began)

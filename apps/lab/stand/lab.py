@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from apps.lab.exchange.accounts import demo_mailboxes
-from apps.lab.stand import waiting
+from apps.lab.stand import signals, waiting
 from apps.lab.stand.child import Program
 from apps.lab.stand.facts import APP_ID, DemoUser
 from apps.lab.stand.ports import HOST, free_port
@@ -118,7 +118,8 @@ class Lab:
         try:
             self.start()
         except BaseException:
-            self.stop()
+            with signals.undisturbed():
+                self.stop()
             raise
         return self
 
@@ -128,7 +129,8 @@ class Lab:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        with signals.undisturbed():
+            self.stop()
 
     def _directory(self, name: str) -> Path:
         path = self.home / name

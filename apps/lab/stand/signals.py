@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if hasattr(signal, "SIGBREAK"):
@@ -29,6 +31,20 @@ def raise_on_stop() -> None:
 
     for number in SIGNALS:
         signal.signal(number, stop)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ignore requests to stop meanwhile: for tidying up, which must not end half-way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def until_asked_to_stop() -> None:

@@ -67,7 +67,9 @@ class TcpProxy:
         for writer in list(self._open):
             # Without lingering, what is closed is reset.
             linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            with suppress(OSError):  # closed at this moment by the other end
+                peer = writer.get_extra_info("socket")
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
