@@ -112,7 +112,7 @@ class _Socket(socket.socket):
 class _Transfer:
     """One request under way."""
 
-    __slots__ = ("body", "check", "error", "future", "head", "refused")
+    __slots__ = ("body", "check", "error", "future", "head", "permitted", "refused")
 
     def __init__(self, future: asyncio.Future[None], check: AddressCheck | None) -> None:
         self.future = future
@@ -120,7 +120,7 @@ class _Transfer:
         self.head: list[bytes] = []
         self.body: list[bytes] = []
         self.error: tuple[int, str] | None = None
-        self.refused = False
+        self.permitted = self.refused = False
 
     def open_socket(self, _purpose: int, address: Any) -> Any:
         """Called by libcurl before it connects, once for each address it tries."""
@@ -131,6 +131,7 @@ class _Transfer:
         except Exception:  # noqa: BLE001 - a check that fails must refuse, whatever it raised
             self.refused = True
             return pycurl.SOCKET_BAD
+        self.permitted = True
         return _Socket(family, kind, protocol)
 
 
@@ -408,7 +409,9 @@ def _error(transfer: _Transfer) -> WireError:
     """The typed error; libcurl's own text names hosts and is dropped."""
     assert transfer.error is not None
     number = transfer.error[0]
-    if transfer.refused and number in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT):
+    # Of a host with several addresses, one that may be called and is slow is no refusal.
+    refused = transfer.refused and not transfer.permitted
+    if refused and number in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT):
         return AddressRefused()
     kind, code = _ERRORS.get(number, (ProtocolFailed, f"curl_{number}"))
     return kind(code)

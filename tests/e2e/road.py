@@ -213,12 +213,23 @@ class Road:
         until("nothing more to do", lambda: phone.check_in().do == "nothing", RING_S)
 
     def holds(self, user: DemoUser, number: int, seconds: float = RING_S) -> None:
-        """Wait until Exchange holds so many subscriptions on the user's mailbox."""
-        until(
-            f"{number} subscriptions at Exchange",
-            lambda: len(self.exchange.subscriptions(user)) == number,
-            seconds,
-        )
+        """Wait until Exchange holds so many subscriptions on the user's mailbox.
+
+        It hears that one is over when it next calls. So that it does, mail comes in that some rule
+        has marked as read, which nobody is told of.
+        """
+        calls = 0
+
+        def so_many() -> bool:
+            nonlocal calls
+            calls += 1
+            if len(self.exchange.subscriptions(user)) == number:
+                return True
+            if calls % 20 == 0:
+                self.exchange.deliver(user, "Nobody hears of it", is_read=True)
+            return False
+
+        until(f"{number} subscriptions at Exchange", so_many, seconds)
 
 
 def all_once(values: Iterable[str]) -> bool:

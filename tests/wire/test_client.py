@@ -324,6 +324,18 @@ class TestAddressCheck:
             assert (await client.perform(plain(site.url(scheme="http")))).status == 200
         await client.close()
 
+    async def test_a_permitted_address_of_several_that_hangs_is_no_refusal(self) -> None:
+        def no_six(address: IPv4Address | IPv6Address) -> None:
+            if address.version == 6:
+                raise AddressRefused
+
+        client = Client(no_six)
+        async with http_site(never) as site:
+            with pytest.raises(DeadlineExceeded):
+                url = site.url(scheme="http", host="localhost")
+                await client.perform(plain(url, deadline_s=1.0))
+        await client.close()
+
     async def test_a_broken_check_refuses(self) -> None:
         def broken(_address: IPv4Address | IPv6Address) -> None:
             raise ZeroDivisionError
