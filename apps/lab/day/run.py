@@ -33,7 +33,7 @@ class Size:
 
     subscriptions: int = 2000
     share: float = 0.1
-    hours: float = 8.0
+    hours: float = 5.0
     clock_scale: float = 80.0
 
 
