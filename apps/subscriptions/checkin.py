@@ -17,7 +17,10 @@ Do = Literal["nothing", "send_credentials", "subscribe"]
 
 # A new proof is asked for this long before the old one runs out, so that content never pauses.
 _AHEAD = timedelta(hours=4)
+# While joining: at first often, for most joins take a second; then ever more seldom, for when all
+# phones of a site join at once they wait for each other, and must not also keep us from it.
 POLL_SECONDS = 1
+_POLL_AT_MOST_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,13 @@ def instruct(device: Device) -> Instruction:
         code=device.reason,
         do=do,
         checkin_seconds=chosen.checkin_seconds,
-        poll_seconds=POLL_SECONDS,
+        poll_seconds=_poll_seconds(device),
     )
+
+
+def _poll_seconds(device: Device) -> int:
+    waited = (clock.now() - device.state_at).total_seconds()
+    return max(POLL_SECONDS, min(_POLL_AT_MOST_S, int(waited / 4)))
 
 
 def task_of(device: Device) -> Do:

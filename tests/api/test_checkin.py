@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from apps import clock
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState
 from apps.eventlog.factory import get_log
@@ -72,6 +73,14 @@ def test_a_joining_device_waits(phone: Phone) -> None:
         "checkin_seconds": 3600,
         "poll_seconds": 1,
     }
+
+
+def test_who_waits_long_asks_less_often(phone: Phone) -> None:
+    polls = []
+    for waited in (0, 5, 60, 600):
+        Device.objects.update(state_at=clock.now() - timedelta(seconds=waited))
+        polls.append(phone.checkin().json()["poll_seconds"])
+    assert polls == [1, 1, 15, 30]
 
 
 def test_a_join_that_got_lost_is_asked_for_again(phone: Phone) -> None:
