@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 
 import pytest
 
 # Pokes of the code under test go to the Celery app's broker, a folder of this run's own.
 import ens_project.celery  # noqa: F401
+from apps.eventlog.factory import get_log
+from apps.eventlog.table import TableLog
 from apps.history.buffer import Buffer
 
 
@@ -17,3 +20,13 @@ def _history_is_written_by_hand() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Buffer, "_see_to_thread", lambda _self: None)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _signs_are_written_by_hand() -> Iterator[None]:
+    """The same for the signs of life of the process's own log; its tests have logs of their own."""
+    log = get_log()
+    assert isinstance(log, TableLog)
+    log._signs._every_s = 1e6
+    yield
+    atexit.unregister(log._signs.close)
