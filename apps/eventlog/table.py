@@ -298,3 +298,8 @@ class TableLog:
             delete_older(DeadLetter, self._using, "buried_at", now - DEAD_LETTERS_KEPT_S)
             delete_older(UnwantedPartition, self._using, "marked_at", now - UNWANTED_KEPT_S)
             delete_older(Sign, self._using, "seen_at", now - SIGNS_KEPT_S)
+            connection = connections[self._using]
+            if connection.vendor == "sqlite" and not connection.in_atomic_block:
+                # Until it is overwritten, SQLite's journal keeps what was acknowledged long ago.
+                with connection.cursor() as cursor:
+                    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")

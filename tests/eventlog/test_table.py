@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -261,3 +265,35 @@ def test_the_silent_are_found_by_an_index(log: TableLog, database: dict[str, Any
                 cursor.execute("EXPLAIN " + query["sql"])
                 plan = "\n".join(row[0] for row in cursor.fetchall())
                 assert "using eventlog_sign_seen" in plan and "Seq Scan" not in plan
+
+
+def test_a_purge_leaves_nothing_of_what_was_acknowledged_in_sqlites_journal(
+    tmp_path: Path,
+) -> None:
+    """In a process of its own: its log has a database file that nobody else has open."""
+    script = """
+import django; django.setup()
+from django.conf import settings
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+from apps.eventlog.factory import get_log
+from apps.eventlog.interface import NewEntry
+log = get_log()
+log.append(NewEntry("mail", "p", b"sealed-and-marked"))
+log.acknowledge([entry.id for entry in log.claim("mail", "w", 10, 30)])
+log.purge()
+# The connection is still open: closing the last one would tidy up by itself.
+files = list(settings.ENS.data_dir.glob("ens.sqlite3*"))
+assert len(files) == 3, files
+assert not [file.name for file in files if b"sealed-and-marked" in file.read_bytes()]
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "ENS_DATABASE_URL"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment
+        | {"ENS_DATA_DIR": str(tmp_path), "DJANGO_SETTINGS_MODULE": "ens_project.settings"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
