@@ -302,7 +302,7 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
         # Only a password that was right before tells that it was changed. Anybody may guess one,
         # and must not be able to silence the owner's phones by it.
         if case.device.proved_at is not None:
-            registry.demand_proof(case.mailbox.pk)
+            _password_changed(case.mailbox)
     elif error.transient or isinstance(error, _MENDED_ELSEWHERE):
         waited = clock.now() - case.subscription.created_at
         if waited < PATIENCE:
@@ -314,6 +314,17 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
             return None
     _refuse(case.subscription, case.device, error.code)
     return None
+
+
+def _password_changed(mailbox: Mailbox) -> None:
+    """All must prove themselves anew, and what serves them holds the old password, too.
+
+    Else the next good proof would find the mailbox served.
+    """
+    registry.demand_proof(mailbox.pk)
+    serving = Mailbox.objects.get(id=mailbox.pk).current_subscription
+    if serving is not None:
+        states.move(serving, SubscriptionState.SUSPECT, "credentials_refused")
 
 
 def _refuse(subscription: Subscription, device: Device, code: str) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
+from apps.lab.exchange import LabExchange
+from apps.lab.exchange.server import in_thread
 from apps.lab.phone import Apns, Phone, Push
 from apps.lab.stand.facts import DemoUser
 from apps.lab.stand.lab import answers
-from apps.lab.stand.stand import Stand
+from apps.lab.stand.stand import OG, Stand
 from apps.lab.stand.waiting import until
 
 # An announcement takes well below a second; a machine that is busy with other tests takes longer.
@@ -69,11 +73,10 @@ class Exchange:
     def set_password(self, user: DemoUser, password: str) -> None:
         self._call("POST", "password", address=user.address, password=password)
 
-    def trouble(self, kind: str, user: DemoUser, **more: Any) -> None:
-        """A fault that meets one user; it ends with the test."""
-        self._call(
-            "POST", "faults", **({"kind": kind, "seconds": 60, "address": user.address} | more)
-        )
+    def trouble(self, kind: str, user: DemoUser | None = None, **more: Any) -> None:
+        """A fault that meets one user, or all without one; it ends with the test."""
+        address = user.address if user else ""
+        self._call("POST", "faults", **({"kind": kind, "seconds": 60, "address": address} | more))
 
     def clear_faults(self) -> None:
         self._call("DELETE", "faults")
@@ -104,6 +107,14 @@ class Exchange:
         """How many requests with a wrong password for this user it had."""
         return int(self._counters()["unauthorized"].get(user.address, 0))
 
+    def lock_outs(self, user: DemoUser) -> int:
+        """How often the user's account was locked, or a request found it locked."""
+        counters = self._counters()
+        return sum(
+            int(counters[name].get(user.address, 0))
+            for name in ("lockouts", "refused_while_locked")
+        )
+
     def _counters(self) -> dict[str, Any]:
         return self._call("GET", "counters")
 
@@ -124,13 +135,13 @@ class Road:
         self.exchange = Exchange(stand.exchange_control)
         self.apns = Apns(stand.apns_control)
 
-    def user(self, name: str = "user") -> DemoUser:
-        """A new user with a mailbox that nobody else has."""
+    def user(self, name: str = "user", at: Exchange | None = None) -> DemoUser:
+        """A new user with a mailbox that nobody else has, at the stand's Exchange or another."""
         account = f"{name}-{secrets.token_hex(4)}"
         user = DemoUser(
             name.title(), f"{account}@example.com", f"EXAMPLE\\{account}", secrets.token_hex(8)
         )
-        self.exchange.add(user)
+        (at or self.exchange).add(user)
         return user
 
     def phone(self, user: DemoUser, name: str = "phone") -> Phone:
@@ -165,19 +176,19 @@ class Road:
         """Wait until a mail is announced on the phone; returns that push."""
         return self.gets(phone, lambda push: push.body == subject, f"«{subject}»", seconds)
 
+    def plain_ones(self, phone: Phone) -> list[Push]:
+        """The announcements without sender and subject that reached the phone."""
+        every = self.announcements(phone)
+        return [push for push in every if (push.title, push.body) == ("New mail", "")]
+
     def plain(self, phone: Phone, number: int, seconds: float = RING_S) -> Push:
         """Wait until the phone has had so many announcements without sender and subject."""
-
-        def found() -> list[Push]:
-            every = self.announcements(phone)
-            return [push for push in every if (push.title, push.body) == ("New mail", "")]
-
         until(
             f"{number} plain announcements on {phone.name}",
-            lambda: len(found()) == number,
+            lambda: len(self.plain_ones(phone)) == number,
             seconds,
         )
-        return found()[-1]
+        return self.plain_ones(phone)[-1]
 
     def badge(self, phone: Phone, number: int, seconds: float = RING_S) -> None:
         """Wait until the badge is this number."""
@@ -230,6 +241,20 @@ class Road:
             return False
 
         until(f"{number} subscriptions at Exchange", so_many, seconds)
+
+
+@contextmanager
+def second_mail_server(road: Road) -> Iterator[tuple[str, Exchange]]:
+    """Another Exchange, listed as a mail system of its own: its EWS URL and remote control."""
+    with in_thread(LabExchange()) as server:
+        host = urlsplit(server.url).netloc
+        road.stand.manage(
+            [
+                *("ens_mail_system", "add", "--og", OG, "--name", secrets.token_hex(4)),
+                *("--host", host, "--ca-file", str(server.ca_file)),
+            ]
+        )
+        yield server.url, Exchange(server.control)
 
 
 def all_once(values: Iterable[str]) -> bool:

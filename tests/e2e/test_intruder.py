@@ -16,13 +16,11 @@ from dataclasses import replace
 import pytest
 import requests
 
-from apps.lab.exchange import LabExchange
-from apps.lab.exchange.server import in_thread
 from apps.lab.phone import Account, Phone, Refused
 from apps.lab.stand.facts import DemoUser
 from apps.lab.stand.stand import OG
 from apps.lab.stand.waiting import until
-from tests.e2e.road import Exchange, Road
+from tests.e2e.road import Road, second_mail_server
 from tests.e2e.webhooks import webhooks_asked_for
 
 pytestmark = pytest.mark.timeout(90)
@@ -105,19 +103,11 @@ def test_a_phone_whose_password_was_changed_hears_no_more(road: Road, victim: De
 def test_the_same_address_on_another_mail_server(
     road: Road, victim: DemoUser, phone: Phone
 ) -> None:
-    with in_thread(LabExchange()) as elsewhere:
-        host = elsewhere.url.split("/")[2]
-        road.stand.manage(
-            [
-                *("ens_mail_system", "add", "--og", OG, "--name", secrets.token_hex(4)),
-                *("--host", host, "--ca-file", str(elsewhere.ca_file)),
-            ]
-        )
+    with second_mail_server(road) as (url, there):
         own = replace(victim, username="EXAMPLE\\intruder", password="mine")
-        there = Exchange(elsewhere.control)
         there.add(own)
         intruder = road.stand.phone(
-            Account(victim.address, own.username, own.password, elsewhere.url), "intruder"
+            Account(victim.address, own.username, own.password, url), "intruder"
         )
         # It is their mailbox, over there, and they hear of its mail: of that and nothing else.
         assert intruder.join() == "active"
