@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 
 # A push waits this long for others to share its call, in seconds.
 _GATHER_S: Final = 0.01
-_BATCH: Final = 200
+# Of a call that a killed relay did not answer, APNs may have taken all: its size bounds what is
+# repeated then.
+_BATCH: Final = 50
 _AGAIN_S: Final = 5.0
 _OURS_TO_FIX_S: Final = 60.0
 
