@@ -46,6 +46,9 @@ class Ground(Protocol):
     def entries(self) -> int:
         """How many entries lie in the event log."""
 
+    def plant(self, mark: str) -> set[str]:
+        """Put a mark everywhere; returns how the names of those places end."""
+
 
 class Embedded:
     """SQLite and folders: all in ENS's directory."""
@@ -69,6 +72,13 @@ class Embedded:
         """See Ground."""
         with closing(sqlite3.connect(f"file:{self._file}?mode=ro", uri=True, timeout=20)) as found:
             return int(found.execute("SELECT count(*) FROM eventlog_logentry").fetchone()[0])
+
+    def plant(self, mark: str) -> set[str]:
+        """See Ground."""
+        with closing(sqlite3.connect(self._file, timeout=20)) as database, database:
+            database.execute("CREATE TABLE planted (mark text)")
+            database.execute("INSERT INTO planted VALUES (?)", (mark,))
+        return {"planted"}
 
 
 class Servers:
@@ -117,6 +127,16 @@ class Servers:
         """See Ground."""
         master = self._master(REDIS_DATABASES[1])
         return sum(master.xlen(key) for key in master.scan_iter(_type="stream"))
+
+    def plant(self, mark: str) -> set[str]:
+        """See Ground."""
+        with closing(psycopg2.connect(self._database_url)) as database, database:
+            database.cursor().execute("CREATE TABLE planted (mark bytea)")
+            database.cursor().execute("INSERT INTO planted VALUES (%s)", (mark.encode(),))
+        for number in REDIS_DATABASES:
+            self._master(number).xadd("planted", {"mark": mark})
+        keys = {f"Redis {number}, b'planted'" for number in REDIS_DATABASES}
+        return {"PostgreSQL, planted", "dump.rdb", ".aof", *keys}
 
     def _tables(self) -> list[str]:
         query = sql.SQL("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
