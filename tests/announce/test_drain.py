@@ -236,6 +236,23 @@ async def test_entries_of_what_is_no_more_go_and_exchange_will_hear_it(site: Sit
     assert await in_database(site.log.sign_of_life, site.names[0]) is False
 
 
+async def test_a_run_whose_time_is_over_does_not_let_others_wait_for_a_slow_job(
+    site: Site,
+) -> None:
+    hanging, other = site.names
+    site.job.takes_s = 2.5
+    await in_database(site.append, hanging)
+    run = asyncio.create_task(site.run(seconds=0.2))
+    await asyncio.sleep(1.0)  # the run's time is over
+    site.job.takes_s = 0.0
+    await in_database(site.append, other)
+    await asyncio.sleep(0.5)
+    assert len(site.job.batches) == 2
+    assert sum(site.job.running.values()) == 1
+    assert await run == 2
+    assert await depth(site) == 0
+
+
 async def test_a_drain_returns_with_nothing_held(site: Site) -> None:
     site.job.takes_s = 0.5
     await in_database(site.append, site.names[0], 3)

@@ -1,9 +1,9 @@
 """The canary: after a demo with everything marked, no mark stands anywhere but in Apple's pushes.
 
 Searched are the directories of ENS and of its relay (databases with their -wal, the broker's
-folders, keys and settings) and the logs of their processes, at their most talkative; and every
-answer to calls that go wrong. The lab's own directories are left out: in life they are Exchange's
-and Apple's.
+folders, keys and settings), or what PostgreSQL and Redis hold in their place; the logs of their
+processes, at their most talkative; and every answer to calls that go wrong. The lab's own
+directories are left out: in life they are Exchange's and Apple's.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 import socket
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,13 +23,21 @@ import requests
 
 from apps.lab.phone import Phone, Refused
 from apps.lab.stand.facts import DemoUser
-from apps.lab.stand.stand import OWN, Stand
+from apps.lab.stand.stand import Layout, Stand
 from apps.lab.stand.waiting import until
-from tests.e2e.marks import Finding, Searcher, cells
+from tests.e2e.grounds import (
+    Embedded,
+    Ground,
+    Pairs,
+    Servers,
+    rename_in_sqlite,
+    skip_without_servers,
+)
+from tests.e2e.marks import Finding, Searcher
 from tests.e2e.road import Road
 from tests.e2e.webhooks import Webhook, webhooks_asked_for
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 SENDER_NAME = 'Sündér & Söhne "Cánary" ' + secrets.token_hex(6)
 SENDER_ADDRESS = f"Sender.{secrets.token_hex(6)}@Partner.Example"
@@ -41,6 +49,7 @@ class Canary:
     """The marked users with their phones, and the marks of all that was sent so far."""
 
     road: Road
+    ground: Ground
     marks: dict[str, str] = field(default_factory=dict)
     mails: int = 0
 
@@ -84,29 +93,38 @@ class Canary:
         assert all(len(mark) > 10 for mark in self.marks.values())
         return Searcher(self.marks)
 
-    def findings(self) -> set[Finding]:
-        """Every mark in what belongs to ENS and to its relay."""
-        searcher, home = self.searcher(), self.road.stand.home
-        found = searcher.in_folder(home / "ens") | searcher.in_folder(home / "relay")
-        return found | self.in_logs(searcher)
+    def findings(self, searcher: Searcher | None = None, *, running: bool = True) -> set[Finding]:
+        """Every mark in what belongs to ENS and to its relay; servers must be running to tell."""
+        searcher, home = searcher or self.searcher(), self.road.stand.home
+        found = self.in_logs(searcher)
+        for place, content in self.ground.dump() if running else ():
+            found |= searcher.in_bytes(content, place)
+        for folder in self.ground.folders:
+            found |= searcher.in_folder(home / folder)
+        return found
 
     def in_logs(self, searcher: Searcher) -> set[Finding]:
-        """What a searcher finds in the logs of ENS and of its relay."""
-        logs = [self.road.stand.logs / f"{name}.log" for name in OWN]
+        """What a searcher finds in the logs of ENS, of its relay and of the servers below."""
+        logs = [self.road.stand.logs / f"{name}.log" for name in self.ground.logs]
         return {
             finding for log in logs for finding in searcher.in_bytes(log.read_bytes(), log.name)
         }
 
 
-@pytest.fixture
-def canary(tmp_path: Path) -> Iterator[Canary]:
+@pytest.fixture(params=["embedded", "servers"])
+def canary(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Canary]:
+    """On SQLite and folders, and on PostgreSQL and Redis."""
+    on_servers = request.param == "servers"
+    if on_servers:
+        skip_without_servers()
+    layout = Layout(postgres=on_servers, redis=on_servers)
     settings = {
         "LOG_LEVEL": "DEBUG",
         "ROLES": "device-api,notify,metrics",
         "METRICS_TOKEN": METRICS_TOKEN,
     }
-    with Stand(tmp_path / "stand", settings=settings, record=True) as stand:
-        canary = Canary(Road(stand))
+    with Stand(tmp_path / "stand", settings=settings, record=True, layout=layout) as stand:
+        canary = Canary(Road(stand), Servers(stand) if on_servers else Embedded(stand))
         canary.marks |= {
             "the API token": stand.facts.api_token,
             "the sender": SENDER_NAME,
@@ -145,8 +163,9 @@ def test_no_mark_stands_anywhere_but_in_the_pushes(canary: Canary) -> None:
     third.unsubscribe()
     road.quiet()
     assert canary.findings() == set()
+    _marks_would_be_found(canary)
     road.stand.stop()
-    assert canary.findings() == set()
+    assert canary.findings(running=False) == set()
     # Sealed, they stand in the database while an entry is in flight; in a log they never do.
     sealed = Searcher({"creds": urls[0].creds, "ticket": urls[0].ticket})
     assert canary.in_logs(sealed) == set()
@@ -207,7 +226,7 @@ def _trouble_at_exchange(canary: Canary, user: DemoUser, phone: Phone) -> None:
     # While details are waited for, the entry lies in the log.
     road.exchange.trouble("busy", user, seconds=3, back_off_ms=2000)
     subject = canary.deliver(user)
-    until("an entry in the log", lambda: _entries(canary) > 0, 10)
+    until("an entry in the log", lambda: canary.ground.entries() > 0, 10)
     assert canary.findings() == set()
     road.rings(phone, subject, 30)
     road.exchange.clear_faults()
@@ -232,7 +251,7 @@ def _trouble_at_home(canary: Canary, user: DemoUser, phone: Phone) -> None:
     supervisor = canary.road.stand.supervisor
     supervisor.stop("relay")
     subject = canary.deliver(user)
-    until("an entry in the log", lambda: _entries(canary) > 0, 10)
+    until("an entry in the log", lambda: canary.ground.entries() > 0, 10)
     canary.road.quiet()
     assert canary.findings() == set()
     supervisor.start_again("relay")
@@ -305,7 +324,8 @@ def _broken_databases(canary: Canary, urls: list[Webhook], user: DemoUser, phone
     bearer = {"Authorization": f"Bearer {canary.marks['the API token']}"}
     secret = {"Authorization": f"Bearer {phone.device.secret if phone.device else ''}"}
     body = urls[0].new_mail("AAAA", canary.marks["the owner's user id"])
-    with _without(home / "ens", "eventlog_logentry", "devices_device", "tenants_apitoken"):
+    rename = canary.ground.rename
+    with _without(rename, "eventlog_logentry", "devices_device", "tenants_apitoken"):
         subject = canary.deliver(user)
         answers = [
             requests.post(f"{base}/publickey", json={}, headers=bearer, timeout=30),
@@ -316,21 +336,22 @@ def _broken_databases(canary: Canary, urls: list[Webhook], user: DemoUser, phone
                 timeout=30,
             ),
         ]
-        with _without(home / "ens", "subscriptions_subscription"):
+        with _without(rename, "subscriptions_subscription"):
             # This process may remember the subscription; one that has just started does not.
             stand.kill("web")
             road.web_is_back()
             answers.append(urls[-1].post(body))
         answers.append(urls[0].post(body))
         road.quiet()
-    with _without(home / "relay", "relay_deployment"):
+    relays = home / "relay" / "data" / "ens.sqlite3"
+    with _without(partial(rename_in_sqlite, relays), "relay_deployment"):
         answers.append(requests.post(f"{stand.relay_url}/nws/notify/apns", json={}, timeout=30))
         canary.deliver(user)
         road.quiet()
     assert {500, 503} & {answer.status_code for answer in answers}
     _search_answers(canary, answers)
-    # Nothing was lost by it: Exchange and the worker come again, the first after 30 seconds.
-    road.rings(phone, subject, 60)
+    # Nothing was lost by it: Exchange and the worker come again, after 30 and 60 seconds.
+    road.rings(phone, subject, 90)
 
 
 def _search_answers(canary: Canary, answers: list[requests.Response]) -> None:
@@ -364,37 +385,32 @@ def _search_raw_answers(canary: Canary) -> None:
 
 
 @contextmanager
-def _without(side: Path, *tables: str) -> Iterator[None]:
+def _without(rename: Callable[[Pairs], None], *tables: str) -> Iterator[None]:
     """Take tables away from a database for a while."""
-    file = side / "data" / "ens.sqlite3"
-    _rename(file, [(table, f"{table}_away") for table in tables])
+    rename([(table, f"{table}_away") for table in tables])
     try:
         yield
     finally:
-        _rename(file, [(f"{table}_away", table) for table in tables])
+        rename([(f"{table}_away", table) for table in tables])
 
 
-def _rename(file: Path, pairs: list[tuple[str, str]]) -> None:
-    with closing(sqlite3.connect(file, timeout=20)) as database, database:
-        # Else the references of other tables would follow.
-        database.execute("PRAGMA legacy_alter_table = ON")
-        for old, new in pairs:
-            database.execute(f'ALTER TABLE "{old}" RENAME TO "{new}"')
-
-
-def _entries(canary: Canary) -> int:
-    """How many entries lie in the event log."""
-    file = canary.road.stand.home / "ens" / "data" / "ens.sqlite3"
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=20)) as database:
-        return int(database.execute("SELECT count(*) FROM eventlog_logentry").fetchone()[0])
+def _marks_would_be_found(canary: Canary) -> None:
+    """What was searched is what ENS uses, and another mark, put there now, is found."""
+    dumped = {place for place, _ in canary.ground.dump()}
+    for expected in canary.ground.expected:
+        assert any(place.startswith(expected) for place in dumped), expected
+    planted = secrets.token_hex(20)
+    ends = canary.ground.plant(planted)
+    places = {finding.place for finding in canary.findings(Searcher({"planted": planted}))}
+    for end in ends:
+        assert any(place.endswith(end) for place in places), end
 
 
 def _the_search_was_one(canary: Canary) -> None:
     """What was searched is what ENS writes to."""
     home = canary.road.stand.home
-    searched = {str(file.relative_to(home)) for file in home.rglob("*") if file.is_file()}
-    for expected in ("ens/data/ens.sqlite3", "relay/data/ens.sqlite3", "logs/worker.log"):
-        assert str(Path(expected)) in searched
-    tables = {table for table, _ in cells(home / "ens" / "data" / "ens.sqlite3")}
-    assert {"devices_device", "subscriptions_subscription", "eventlog_seenmark"} <= tables
+    searched = {file.relative_to(home).as_posix() for file in home.rglob("*") if file.is_file()}
+    folders = {file.partition("/")[0] for file in searched}
+    assert {"logs", *canary.ground.folders} <= folders
+    assert "relay/data/ens.sqlite3" in searched
     assert (home / "logs" / "worker.log").stat().st_size > 0

@@ -11,8 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from apps.lab.stand.postgres import PostgresMissing, binaries
-from apps.lab.stand.redis_servers import RedisMissing, redis_server
+from tests.e2e.grounds import skip_without_servers
 
 pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,11 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def _servers() -> None:
-    try:
-        binaries()
-        redis_server()
-    except (PostgresMissing, RedisMissing) as missing:
-        pytest.skip(str(missing))
+    skip_without_servers()
 
 
 def run(module: str, *words: str) -> tuple[int, dict[str, object], str]:

@@ -88,7 +88,6 @@ def test_the_other_ones_mail_is_as_fast_as_before(road: Road) -> None:
         p95_before = _p95(healthy.delays(0, before))
         p95_meanwhile = _p95(healthy.delays(before, mails))
         told = f"p95 {p95_before * 1000:.0f} ms before, {p95_meanwhile * 1000:.0f} ms meanwhile"
-        print(told)
         # It did hang: nothing could be said of its mails but that they are there.
         plain = {phone.token: road.plain_ones(phone) for phone, _, _ in hanging.sent}
         assert sum(map(len, plain.values())) == mails - before

@@ -256,6 +256,23 @@ async def test_a_new_subscription_takes_over_from_one_whose_credentials_failed(
     await _until(lambda: site.held() == 1)
 
 
+async def test_a_password_refused_at_a_check_in_makes_room_for_the_new_one(site: Site) -> None:
+    """The mailbox's subscription holds the old one, too: until the next mail nobody would have known."""
+    first = await in_database(site.enrol)
+    assert await site.joiner.finish(await in_database(site.begin, first)) is None
+    old = await in_database(Subscription.objects.get)
+    site.lab.set_password("anna@example.com", "a new one")
+    assert await site.joiner.finish(await in_database(site.begin, first)) is None
+    await in_database(old.refresh_from_db)
+    assert (old.state, old.reason) == ("suspect", "credentials_refused")
+
+    second = await in_database(site.enrol, "cd" * 32)
+    new = Credentials("basic", "EXAMPLE\\anna", "a new one")
+    assert await site.joiner.finish(await in_database(site.begin, second, new)) is None
+    mailbox = await in_database(Mailbox.objects.get)
+    assert mailbox.current_subscription not in (None, old.id)
+
+
 async def test_a_device_that_left_meanwhile_leaves_nothing(site: Site) -> None:
     from apps.subscriptions import ending
 
