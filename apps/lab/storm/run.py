@@ -1,4 +1,4 @@
-"""One storm: Exchange forgets subscriptions that were made for it, phones are woken, all recover."""
+"""One storm: Exchange forgets all subscriptions, phones are woken, all are made anew."""
 
 from __future__ import annotations
 
