@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     signals.raise_on_stop()
-    size = Size(options.subscriptions, options.seconds)
+    size = Size(options.subscriptions, options.seconds, options.wakeups)
     try:
         outcome = _run(size)
     except (StartFailed, CommandFailed, PostgresMissing, RedisMissing, NotLetIn) as error:
@@ -34,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except signals.Stopped:
         return 130
-    print(f"\n{size.subscriptions} subscriptions of one mail system; 20,000 take as many times as")
-    print("long at the same rate. Rates and minutes are in real time; ENS's and Exchange's own")
-    print(f"clock ran {size.clock_scale:g} times as fast.\n")
+    print(f"\n{size.subscriptions} subscriptions of one mail system were forgotten.")
+    print(f"ENS_WAKEUPS_A_SECOND was {size.wake_ups_a_second} (default in life: 20).")
+    print("Rates and minutes are real ones. The clock of subscriptions and check-ins ran")
+    print(f"{size.clock_scale:g} times as fast, and two of its minutes of silence told the loss.\n")
     print(outcome.table(), flush=True)
     if options.chart is not None:
         options.chart.write_text(svg(outcome), "utf-8")
@@ -51,6 +52,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m apps.lab.storm")
     parser.add_argument("--subscriptions", type=_count, default=size.subscriptions)
     parser.add_argument("--seconds", type=float, default=size.seconds, help="of quiet before")
+    parser.add_argument("--wakeups", type=_count, default=size.wake_ups_a_second, help="a second")
     parser.add_argument("--chart", type=Path, help="SVG file to write")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     return parser.parse_args(arguments)
@@ -68,7 +70,8 @@ def _run(size: Size) -> Outcome:
     with scratch as directory:
         _say("Starting ENS on PostgreSQL and Redis, and its lab ...")
         home = Path(directory) / "stand"
-        with Stand(home, layout=LAYOUT, clock_scale=size.clock_scale) as stand:
+        stand = Stand(home, layout=LAYOUT, clock_scale=size.clock_scale, settings=size.settings)
+        with stand:
             outcome = Storm(stand, size, _say).run()
         if not outcome.kept:
             for name in ("web", "worker", "beat", "relay"):
