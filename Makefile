@@ -4,8 +4,10 @@ MAILS ?=
 JSON ?=
 SEED ?=
 SECONDS ?=
+SUBSCRIPTIONS ?=
+WAKEUPS ?=
 
-.PHONY: help run demo chaos simulate-day lab test fast screenshot
+.PHONY: help run demo chaos simulate-day storm lab test fast screenshot
 help run lab test fast screenshot:
 	@$(PYTHON) dev.py $@
 demo:
@@ -14,3 +16,5 @@ chaos:
 	@$(PYTHON) dev.py chaos MAILS=$(MAILS) SECONDS=$(SECONDS) SEED=$(SEED) JSON=$(JSON)
 simulate-day:
 	@$(PYTHON) dev.py simulate-day SEED=$(SEED) JSON=$(JSON)
+storm:
+	@$(PYTHON) dev.py storm SUBSCRIPTIONS=$(SUBSCRIPTIONS) SECONDS=$(SECONDS) WAKEUPS=$(WAKEUPS) JSON=$(JSON)

@@ -22,7 +22,7 @@ VENV = HERE / ".venv"
 WINDOWS = os.name == "nt"
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 OLDEST = (3, 11)
-SWITCHES = ("MAILS", "JSON", "SEED", "SECONDS")
+SWITCHES = ("MAILS", "JSON", "SEED", "SECONDS", "SUBSCRIPTIONS", "WAKEUPS")
 
 USAGE = """usage: python dev.py <command> [NAME=value ...]
 
@@ -30,6 +30,7 @@ USAGE = """usage: python dev.py <command> [NAME=value ...]
   demo          the main job once, headless: MAILS mails sent and announced
   chaos         MAILS mails in SECONDS seconds while everything is killed, restarted and cut
   simulate-day  a day in minutes, in which Exchange silently forgets subscriptions
+  storm         Exchange restarts and forgets SUBSCRIPTIONS at once; writes var/storm.svg
   lab           the lab's servers alone, for trying other clients on them, until Ctrl-C
   test          every check: linters, types, imports, migrations, generated pages, all tests
   fast          the linter and the quick tests only
@@ -99,6 +100,14 @@ def _simulate_day(switches: dict[str, str]) -> int:
     return _inside("-m", "apps.lab.day", *_words(switches, "SEED"))
 
 
+def _storm(switches: dict[str, str]) -> int:
+    _install("requirements-lab.txt")
+    chart = HERE / "var" / "storm.svg"
+    chart.parent.mkdir(exist_ok=True)
+    words = _words(switches, "SUBSCRIPTIONS", "SECONDS", "WAKEUPS")
+    return _inside("-m", "apps.lab.storm", "--chart", str(chart), *words)
+
+
 def _words(switches: dict[str, str], *wanted: str) -> list[str]:
     """The switches as the lab's programs take them: `--mails 20 --json`."""
     words = []
@@ -144,6 +153,7 @@ COMMANDS: dict[str, Callable[[dict[str, str]], int]] = {
     "demo": _demo,
     "chaos": _chaos,
     "simulate-day": _simulate_day,
+    "storm": _storm,
     "lab": _lab,
     "test": _test,
     "fast": _fast,

@@ -29,7 +29,7 @@ from apps.exchange.interface import Credentials, Endpoint, Joined, MailServer, P
 from apps.history import counters, names
 from apps.keypairs import sealing
 from apps.subscriptions import current, ending, refusals, states, wakeups, webhook_url
-from apps.subscriptions.database import in_database
+from apps.subscriptions.database import in_joins_database
 from apps.subscriptions.entries import JOIN, MAIL, JoinWork, MailWork
 from apps.subscriptions.models import Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
@@ -133,19 +133,19 @@ class Joiner:
 
         Returns None when the entry is done with, else the seconds after which to try again.
         """
-        case = await in_database(_load, entry)
+        case = await in_joins_database(_load, entry)
         if case is None:
             return None
         try:
             return await self._try(case)
         except errors.ExchangeError as error:
-            return await in_database(_failed, case, error)
+            return await in_joins_database(_failed, case, error)
 
     async def _try(self, case: _Case) -> float | None:
         proof = await self._prove(case)
-        if not await in_database(_proved, case, proof):
+        if not await in_joins_database(_proved, case, proof):
             return None
-        turn = await in_database(_turn, case)
+        turn = await in_joins_database(_turn, case)
         if turn is not None:
             return turn or None
         joined = None
@@ -157,19 +157,19 @@ class Joiner:
                 case.subscription.status_frequency_minutes,
                 DEADLINE_S / 2,
             )
-        await in_database(self._complete, case, joined)
+        await in_joins_database(self._complete, case, joined)
         return None
 
     async def _prove(self, case: _Case) -> Proof:
         """One login of an account at a time: many at once would all be tried before any counts."""
         async with self._logins.setdefault(case.account, asyncio.Lock()):
-            await in_database(refusals.check, case.mailbox, case.credentials)
+            await in_joins_database(refusals.check, case.mailbox, case.credentials)
             try:
                 return await self._server.prove(
                     case.endpoint, case.credentials, case.address, DEADLINE_S / 2
                 )
             except errors.CredentialsRefused:
-                await in_database(refusals.remember, case.mailbox, case.credentials)
+                await in_joins_database(refusals.remember, case.mailbox, case.credentials)
                 raise
 
     def _complete(self, case: _Case, joined: Joined | None) -> None:

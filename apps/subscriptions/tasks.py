@@ -15,7 +15,7 @@ from apps.cns.configured import shared_client
 from apps.eventlog.factory import get_log
 from apps.eventlog.interface import Entry
 from apps.subscriptions import ending, scan, wakeups
-from apps.subscriptions.database import in_database
+from apps.subscriptions.database import in_joins_database
 from apps.subscriptions.entries import JOIN
 from apps.subscriptions.joining import DEADLINE_S, Joiner
 from apps.subscriptions.poke import JOIN_TASK, wake_drain
@@ -34,6 +34,8 @@ _POLL_S: Final = 0.1
 _UNEXPECTED_S: Final = 60.0
 _one_at_a_time = threading.Lock()
 _one_waker = threading.Lock()
+# When thousands are lost at once, a scan takes longer than until the next one.
+_one_scanner = threading.Lock()
 # As beat is told in ens_project/settings.py.
 WAKE_EVERY_S: Final = 1.0
 
@@ -69,10 +71,15 @@ def wake() -> int:
 @shared_task(name="subscriptions.scan")
 def look() -> int:
     """Find silent subscriptions, missed check-ins and overdue proofs (scan.py)."""
-    lost = scan.silent_subscriptions()
-    scan.missed_checkins()
-    scan.overdue_proofs()
-    return lost
+    if not _one_scanner.acquire(blocking=False):
+        return 0
+    try:
+        lost = scan.silent_subscriptions()
+        scan.missed_checkins()
+        scan.overdue_proofs()
+        return lost
+    finally:
+        _one_scanner.release()
 
 
 async def _join() -> int:
@@ -86,7 +93,7 @@ async def _join() -> int:
         room = _AT_ONCE - len(running)
         claimed: list[Entry] = []
         if room:
-            claimed = await in_database(event_log.claim, JOIN, worker, room, _LEASE_S)
+            claimed = await in_joins_database(event_log.claim, JOIN, worker, room, _LEASE_S)
         taken += len(claimed)
         for entry in claimed:
             task = asyncio.create_task(_finish(joiner, entry, worker))
@@ -113,6 +120,6 @@ async def _finish(joiner: Joiner, entry: Entry, worker: str) -> None:
         log.error("a join failed: %s", where(error))
         again = _UNEXPECTED_S
     if again is None:
-        await in_database(event_log.acknowledge, [entry.id])
+        await in_joins_database(event_log.acknowledge, [entry.id])
     else:
-        await in_database(event_log.delay, [entry.id], worker, again)
+        await in_joins_database(event_log.delay, [entry.id], worker, again)

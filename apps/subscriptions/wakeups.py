@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from apps import clock
 from apps.cns.answer import Result
@@ -90,27 +90,27 @@ def send_due(client: CnsClient, seconds: float, a_second: int) -> int:
 
     A wake-up that was overtaken by events (another phone has repaired the mailbox) is dropped.
     """
-    allowance: dict[int, int] = {}
+    allowance = max(1, int(seconds * a_second))
+    due = WakeUp.objects.filter(due_at__lte=clock.now())
+    systems = due.values_list("device__mailbox__mail_system_id", flat=True).distinct()
+    chosen = [wakeup for system in list(systems) for wakeup in _choose(due, system, allowance)]
+    for first in range(0, len(chosen), _MOST_AT_ONCE):
+        _send(client, chosen[first : first + _MOST_AT_ONCE])
+    return len(chosen)
+
+
+def _choose(due: QuerySet[WakeUp], system: int, allowance: int) -> list[WakeUp]:
+    """Those of a mail system that are sent now: of thousands that wait, no more are read."""
     chosen: list[WakeUp] = []
-    due = (
-        WakeUp.objects.select_related("device__mailbox", "device__og")
-        .filter(due_at__lte=clock.now())
-        .order_by("due_at")[: _MOST_AT_ONCE * 4]
-    )
-    for wakeup in due:
-        system = wakeup.device.mailbox.mail_system_id
-        if allowance.setdefault(system, max(1, int(seconds * a_second))) <= 0:
-            continue
+    rows = due.filter(device__mailbox__mail_system_id=system).order_by("due_at")
+    for wakeup in rows.select_related("device__mailbox", "device__og")[: 2 * allowance]:
         if checkin.task_of(wakeup.device) != "send_credentials":
             wakeup.delete()
-            continue
-        allowance[system] -= 1
-        chosen.append(wakeup)
-        if len(chosen) >= _MOST_AT_ONCE:
+        elif len(chosen) < allowance:
+            chosen.append(wakeup)
+        else:
             break
-    if chosen:
-        _send(client, chosen)
-    return len(chosen)
+    return chosen
 
 
 def _send(client: CnsClient, chosen: Sequence[WakeUp]) -> None:

@@ -99,6 +99,15 @@ class PhoneFleet:
         )
         return fresh
 
+    def adopt(self, phones: Sequence[FleetPhone], checkin_seconds: float) -> None:
+        """Switch on phones that ENS knows already (`device` is set).
+
+        Their check-ins are spread over `checkin_seconds`, as those of phones that joined on
+        different days.
+        """
+        work = self._switch_on(phones, checkin_seconds / self._scale)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S + len(phones) / 10)
+
     def states(self) -> Counter[str]:
         """How many phones are in each state, by ENS's last word."""
         return Counter(phone.state for phone in list(self.phones))
@@ -129,14 +138,14 @@ class PhoneFleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _switch_on(self, phones: Sequence[FleetPhone]) -> None:
-        for phone in phones:
+    async def _switch_on(self, phones: Sequence[FleetPhone], spread_s: float = 0.0) -> None:
+        for number, phone in enumerate(phones):
             body = {"topic": self._app_id, "token": phone.token}
             async with self._http.post(f"{self._apns}/tokens", json=body) as answer:
                 answer.raise_for_status()
             self._by_token[phone.token] = phone
             self.phones.append(phone)
-            self._begin(self._keep_in_touch(phone))
+            self._begin(self._keep_in_touch(phone, spread_s * (number + 1) / len(phones)))
 
     async def _take_pushes(self, stream: aiohttp.ClientResponse) -> None:
         """All pushes of all phones; another program's tokens are none of ours."""
@@ -157,8 +166,7 @@ class PhoneFleet:
         if self._on_push is not None:
             self._on_push(phone, push)
 
-    async def _keep_in_touch(self, phone: FleetPhone) -> None:
-        wait = 0.0
+    async def _keep_in_touch(self, phone: FleetPhone, wait: float) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):

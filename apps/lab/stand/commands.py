@@ -25,9 +25,20 @@ def run(lines: Sequence[Sequence[str]], environment: Mapping[str, str], root: Pa
     Raises:
         CommandFailed: one of them did; those after it were not run.
     """
+    printed = run_module("apps.lab.stand.commands", json.dumps(lines), environment, root)
+    found: list[str] = json.loads(printed.splitlines()[-1])
+    return [text.strip() for text in found]
+
+
+def run_module(module: str, text: str, environment: Mapping[str, str], root: Path) -> str:
+    """Run `python -m module` with `text` on its standard input; returns what it printed.
+
+    Raises:
+        CommandFailed: it did not end with 0.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "apps.lab.stand.commands"],
-        input=json.dumps(lines),
+        [sys.executable, "-m", module],
+        input=text,
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -37,8 +48,7 @@ def run(lines: Sequence[Sequence[str]], environment: Mapping[str, str], root: Pa
     )
     if done.returncode != 0:
         raise CommandFailed(done.stderr.strip())
-    found: list[str] = json.loads(done.stdout.splitlines()[-1])
-    return [text.strip() for text in found]
+    return done.stdout
 
 
 def main() -> None:

@@ -51,6 +51,10 @@ class Side:
         """Run management commands in order; returns what each printed, raises CommandFailed."""
         return commands.run(lines, self._environment, ROOT)
 
+    def run(self, module: str, text: str) -> str:
+        """Run a module with these settings on `text`; what it printed, or raises CommandFailed."""
+        return commands.run_module(module, text, self._environment, ROOT)
+
     def web(self, name: str, port: int) -> Program:
         """The web server of this installation, on loopback."""
         return self.program(

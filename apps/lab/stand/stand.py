@@ -165,6 +165,10 @@ class Stand(Lab):
         """
         return self._ens.manage(*lines)
 
+    def run_inside(self, module: str, text: str) -> str:
+        """Run a module of the lab with ENS's settings; see `manage` and `commands.run_module`."""
+        return self._ens.run(module, text)
+
     def cpu_seconds(self) -> dict[str, float]:
         """CPU seconds ENS's own programs have used so far, by name."""
         used = self.supervisor.cpu_seconds()
