@@ -94,9 +94,8 @@ def send_due(client: CnsClient, seconds: float, a_second: int) -> int:
     due = WakeUp.objects.filter(due_at__lte=clock.now())
     systems = due.values_list("device__mailbox__mail_system_id", flat=True).distinct()
     chosen = [wakeup for system in list(systems) for wakeup in _choose(due, system, allowance)]
-    for first in range(0, len(chosen), _MOST_AT_ONCE):
-        _send(client, chosen[first : first + _MOST_AT_ONCE])
-    return len(chosen)
+    pages = range(0, len(chosen), _MOST_AT_ONCE)
+    return sum(_send(client, chosen[first : first + _MOST_AT_ONCE]) for first in pages)
 
 
 def _choose(due: QuerySet[WakeUp], system: int, allowance: int) -> list[WakeUp]:
@@ -113,32 +112,39 @@ def _choose(due: QuerySet[WakeUp], system: int, allowance: int) -> list[WakeUp]:
     return chosen
 
 
-def _send(client: CnsClient, chosen: Sequence[WakeUp]) -> None:
+def _send(client: CnsClient, chosen: Sequence[WakeUp]) -> int:
     """Note the next time before the push: a crash between loses one, and none rings twice."""
     pushes: dict[str, WakeUp] = {}
     calls: list[Push] = []
     for wakeup in chosen:
         visible = wakeup.sent >= _VISIBLE_AFTER and wakeup.visible_at is None
         interval = _INTERVALS[min(wakeup.sent, len(_INTERVALS) - 1)]
-        WakeUp.objects.filter(device_id=wakeup.device_id).update(
+        as_read = WakeUp.objects.filter(
+            device_id=wakeup.device_id, sent=wakeup.sent, due_at=wakeup.due_at
+        )
+        if not as_read.update(
             sent=F("sent") + 1,
             due_at=clock.now() + interval,
             **({"visible_at": clock.now()} if visible else {}),
-        )
+        ):
+            continue  # another worker sends it, or the phone has just answered
         push = _push(wakeup.device, visible=visible)
         pushes[push.id] = wakeup
         calls.append(push)
+    if not calls:
+        return 0
     try:
         results = background.run(client.send("apns", calls))
     except (CnsUnavailable, CnsRefused) as error:
         log.warning("%d wake-ups wait: %s", len(calls), error.code)
         again = clock.now() + _AGAIN
-        WakeUp.objects.filter(device_id__in=[one.device_id for one in chosen]).update(
+        WakeUp.objects.filter(device_id__in=[one.device_id for one in pushes.values()]).update(
             due_at=again, sent=F("sent") - 1
         )
-        return
+        return len(calls)
     for push, result in zip(calls, results, strict=True):
         _settle(pushes[push.id], push, result)
+    return len(calls)
 
 
 def _settle(wakeup: WakeUp, push: Push, result: Result) -> None:

@@ -13,8 +13,10 @@ from apps.cns.client import Push
 from apps.cns.errors import CnsUnavailable
 from apps.devices import registry
 from apps.devices.models import Device, Mailbox
-from apps.subscriptions import checkin, current, wakeups
-from apps.subscriptions.models import Subscription, WakeUp
+from apps.subscriptions import checkin, current, tasks, wakeups
+from apps.subscriptions.models import Scan, Subscription, WakeUp
+from apps.tenants.mail_systems import add_mail_system
+from apps.tenants.models import OrganizationGroup
 
 
 class Relay:
@@ -132,3 +134,39 @@ def test_a_dead_token_is_retired(relay: Relay, device: Device) -> None:
     device.refresh_from_db()
     assert (device.state, device.reason) == ("retired", "push_token_dead")
     assert not WakeUp.objects.exists()
+
+
+def test_another_mail_systems_phones_do_not_wait_for_a_flood(
+    relay: Relay, enrol: Callable[..., Device], og: OrganizationGroup
+) -> None:
+    for number in range(30):
+        made = enrol(f"{number:064x}")
+        registry.proved(made.id, enrolment=made.secret_hash)
+        wakeups.ask(made.id, "silent")
+    other = registry.mailbox_for(add_mail_system(og, "Other", ["other.example.com"]), "b@x.example")
+    late = enrol("cd" * 32)
+    Device.objects.filter(id=late.id).update(mailbox=other)
+    registry.proved(late.id, enrolment=late.secret_hash)
+    let_come()
+    wakeups.ask(late.id, "silent")
+    let_come()
+    WakeUp.objects.exclude(device_id=late.id).update(due_at=clock.now() - timedelta(minutes=1))
+    assert send(relay, a_second=2) == 3
+    assert registry.push_token(late) in {push.token for push in relay.pushes}
+
+
+def test_of_two_workers_that_chose_the_same_one_sends(relay: Relay, device: Device) -> None:
+    wakeups.ask(device.id, "silent")
+    let_come()
+    read_by_both = list(WakeUp.objects.select_related("device"))
+    assert wakeups._send(relay, read_by_both) == 1  # type: ignore[arg-type]
+    assert wakeups._send(relay, read_by_both) == 0  # type: ignore[arg-type]
+    assert len(relay.pushes) == 1
+
+
+def test_a_scan_that_takes_long_is_not_joined_by_the_next(db: None) -> None:
+    with tasks._one_scanner:
+        assert tasks.look() == 0
+    assert not Scan.objects.exists()
+    tasks.look()
+    assert Scan.objects.exists()
