@@ -54,8 +54,8 @@ def test_nothing_is_lost_while_everything_breaks() -> None:
     size = ("--mails", "200", "--seconds", "14", "--mailboxes", "20", "--devices", "30")
     code, figures, said = run("apps.lab.chaos", "--seed", "1", *size)
     assert (figures["sent"], figures["announced"], figures["lost"]) == (200, 200, 0), said
-    # What APNs took and a killed relay had not answered for yet is repeated: a handful at each kill,
-    # under one in a hundred only where there are thousands of mails to so many kills.
+    # What APNs took and a killed relay had not answered for yet is repeated: a handful at each
+    # kill, under one in a hundred only where there are thousands of mails to so many kills.
     duplicates = figures["duplicates"]
     assert isinstance(duplicates, int)
     assert duplicates <= 40, said
