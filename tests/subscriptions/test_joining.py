@@ -257,7 +257,7 @@ async def test_a_new_subscription_takes_over_from_one_whose_credentials_failed(
 
 
 async def test_a_password_refused_at_a_check_in_makes_room_for_the_new_one(site: Site) -> None:
-    """The mailbox's subscription holds the old one, too: until the next mail nobody would have known."""
+    """What serves the mailbox holds the old one, too, and no mail has come to show it."""
     first = await in_database(site.enrol)
     assert await site.joiner.finish(await in_database(site.begin, first)) is None
     old = await in_database(Subscription.objects.get)
