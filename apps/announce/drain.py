@@ -177,7 +177,7 @@ class Drain:
         for partition, entries in by_partition.items():
             try:
                 loaded = await in_database(load, entries)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - one bad entry only
                 log.error("entries %s can't be loaded: %s", entries[0].id, where(error))
                 failed = Outcome()
                 failed.again(_BACK_OFF_S[-1])

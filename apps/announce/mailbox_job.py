@@ -37,7 +37,6 @@ PUSH_LIVES_S: Final = 24 * 3600
 # A device that was blocked or has left hears nothing more after 5 seconds (DESIGN.md, section 7).
 TARGETS_FRESH_S: Final = 3.0
 _ITEM_REF_LENGTH: Final = 32
-_FRESH_MARKS: Final = 10_000
 
 
 @dataclass(slots=True)

@@ -33,7 +33,6 @@ _TREE: dict[str, tuple[str, str, str, str]] = {
     "recoverableitemsroot": ("root", "Recoverable Items", "", "Folder"),
     "recoverableitemsdeletions": ("recoverableitemsroot", "Deletions", "", "Folder"),
 }
-FOLDER_NAMES = frozenset(_TREE)
 
 
 @dataclass(frozen=True, slots=True)
