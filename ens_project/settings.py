@@ -31,6 +31,7 @@ if not RELAY_ONLY:
         "apps.eventlog",
         "apps.alerts",
         "apps.audit",
+        "apps.diagnosis",
         "apps.tenants",
         "apps.keypairs",
         "apps.devices",
