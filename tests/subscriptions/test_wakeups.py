@@ -231,7 +231,7 @@ def test_an_android_phone_is_woken_through_google(
 ) -> None:
     made = enrol("f" * 100 + ":APA91b_-x", "android")
     registry.proved(made.id, enrolment=made.secret_hash)
-    wakeups.ask(made.id, "silent")
+    wakeups.ask([made.id], "silent")
     let_come()
     assert send(relay) == 1
     assert relay.services == ["fcm"]
