@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from apps.relay.providers import Notification, Outcome
+from apps.relay.providers import Done, Notification, OpenApp
 from apps.relay.providers.apns.classify import classify, classify_error
-from apps.relay.providers.apns.token import SigningKey, provider_token
+from apps.relay.providers.apns.credentials import read_credentials
+from apps.relay.providers.apns.token import provider_token
 from apps.wire.client import Client, Request, Tls
 from apps.wire.errors import WireError
 
@@ -22,15 +22,6 @@ SANDBOX = "https://api.sandbox.push.apple.com"
 # Below the time for which a caller waits for the whole batch.
 _DEADLINE_S = 8.0
 _MAX_ANSWER_BYTES = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One notification with what is needed to send it."""
-
-    notification: Notification
-    key: SigningKey = field(repr=False)
-    sandbox: bool
 
 
 class ApnsProvider:
@@ -47,21 +38,22 @@ class ApnsProvider:
         # Apple throttles providers that open many connections; one carries 1,000 streams.
         self._client = Client(max_host_connections=1)
 
-    async def send(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Send all jobs side by side; their outcomes in the same order. Never raises for one."""
+    async def send(self, app: OpenApp, notifications: Sequence[Notification], done: Done) -> None:
+        """Send them all side by side; see `Provider.send`."""
         now = time.time()
-        return await asyncio.gather(*(self._send_one(job, now) for job in jobs))
+        token = provider_token(read_credentials(app.credentials), now)
+        await asyncio.gather(*(self._send_one(app, token, each, done) for each in notifications))
 
-    async def _send_one(self, job: Job, now: float) -> Outcome:
+    async def _send_one(self, app: OpenApp, token: str, sent: Notification, done: Done) -> None:
         try:
-            return classify(await self._client.perform(self._request(job, now)))
+            outcome = classify(await self._client.perform(self._request(app, token, sent)))
         except WireError as error:
-            return classify_error(error)
+            outcome = classify_error(error)
+        done(sent, outcome)
 
-    def _request(self, job: Job, now: float) -> Request:
-        sent = job.notification
+    def _request(self, app: OpenApp, token: str, sent: Notification) -> Request:
         headers = [
-            ("authorization", f"bearer {provider_token(job.key, now)}"),
+            ("authorization", f"bearer {token}"),
             ("apns-id", sent.id),
             ("apns-topic", sent.app),
             ("apns-push-type", sent.push_type),
@@ -70,7 +62,7 @@ class ApnsProvider:
         ]
         if sent.collapse_id:
             headers.append(("apns-collapse-id", sent.collapse_id))
-        base = self._url or (SANDBOX if job.sandbox else PRODUCTION)
+        base = self._url or (SANDBOX if app.sandbox else PRODUCTION)
         return Request(
             "POST",
             f"{base}/3/device/{sent.token}",
