@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from apps.lab.bench_relay.contenders import lines
-from apps.relay.providers import Notification
-from apps.relay.providers.apns.provider import ApnsProvider, Job
+from apps.relay.providers import Notification, OpenApp, Outcome
+from apps.relay.providers.apns.credentials import pack_key
+from apps.relay.providers.apns.provider import ApnsProvider
 from apps.relay.providers.apns.token import SigningKey
 
 
@@ -18,6 +19,7 @@ async def main() -> None:
     setup = lines.read_setup()
     provider = ApnsProvider(setup["url"], Path(setup["ca_file"]).read_text("ascii"))
     key = SigningKey(setup["key_id"], setup["team_id"], Path(setup["key_file"]).read_bytes())
+    app = OpenApp(1, setup["topic"], False, pack_key(key), "bench")
 
     def notification(each: dict[str, Any]) -> Notification:
         return Notification(
@@ -32,8 +34,14 @@ async def main() -> None:
         )
 
     async def send_batch(batch: list[dict[str, Any]]) -> int:
-        outcomes = await provider.send([Job(notification(each), key, False) for each in batch])
-        return sum(outcome.status == "accepted" for outcome in outcomes)
+        accepted = 0
+
+        def done(_sent: Notification, outcome: Outcome) -> None:
+            nonlocal accepted
+            accepted += outcome.status == "accepted"
+
+        await provider.send(app, [notification(each) for each in batch], done)
+        return accepted
 
     async def send(notifications: list[dict[str, Any]]) -> int:
         lanes = max(1, setup["in_flight"] // setup["batch"])
