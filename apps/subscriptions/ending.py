@@ -106,6 +106,23 @@ def hand_over(device: Device) -> None:
         end(current, "owner_left", shred_now=True)
 
 
+def shred(device: Device, reason: str) -> None:
+    """Destroy a device's credentials now; the mailbox's other phones are asked for theirs.
+
+    Also those of subscriptions that ended before and are still drained with them.
+    """
+    owned = Subscription.objects.filter(owner=device)
+    served = False
+    for subscription in owned.exclude(state=SubscriptionState.ENDED):
+        served = served or subscription.id == device.mailbox.current_subscription
+        end(subscription.id, reason, shred_now=True)
+    sealing.shred(list(owned.values_list("id", flat=True)))
+    if served:
+        others = Device.objects.filter(mailbox_id=device.mailbox_id, state=DeviceState.ACTIVE)
+        for other in others.exclude(id=device.id).values_list("id", flat=True):
+            wakeups.ask(other, reason)
+
+
 def housekeeping() -> None:
     """End what is overdue and destroy what nobody needs any more; repeatable at any time."""
     now = clock.now()
