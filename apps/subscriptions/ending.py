@@ -120,7 +120,7 @@ def shred(device: Device, reason: str) -> None:
     if served:
         others = Device.objects.filter(mailbox_id=device.mailbox_id, state=DeviceState.ACTIVE)
         for other in others.exclude(id=device.id).values_list("id", flat=True):
-            wakeups.ask(other, reason)
+            wakeups.ask([other], reason)
 
 
 def housekeeping() -> None:

@@ -21,9 +21,9 @@ MAILBOXES = 6
 # Long enough for more than one of the drain's runs (apps/announce/tasks.py), of 20 s each.
 MEASURED_S = 27.0
 EVERY_S = 0.25
-# The promise is 1.2 times. Measured alone on two cores, four runs: 87 ms before and 74 ms meanwhile,
-# 103 and 66, 89 and 97, 96 and 102. Machines that tests share are noisy by about as much as a mail
-# takes; who measures too much there measures once more.
+# The promise is 1.2 times. Measured alone on two cores, four runs: 87 ms before and 74 ms
+# meanwhile, 103 and 66, 89 and 97, 96 and 102. Machines that tests share are noisy by about as
+# much as a mail takes; who measures too much there measures once more.
 FACTOR = 1.2
 NOISE_S = 0.1
 MEASUREMENTS = 2
