@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from apps.relay.providers import Notification, Outcome
@@ -22,6 +22,8 @@ SANDBOX = "https://api.sandbox.push.apple.com"
 # Below the time for which a caller waits for the whole batch.
 _DEADLINE_S = 8.0
 _MAX_ANSWER_BYTES = 16 * 1024
+
+Done = Callable[[tuple[Notification, Outcome]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +49,17 @@ class ApnsProvider:
         # Apple throttles providers that open many connections; one carries 1,000 streams.
         self._client = Client(max_host_connections=1)
 
-    async def send(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Send all jobs side by side; their outcomes in the same order. Never raises for one."""
+    async def send(self, jobs: Sequence[Job], done: Done) -> None:
+        """Send all jobs side by side; `done` hears of each once, as soon as it is answered."""
         now = time.time()
-        return await asyncio.gather(*(self._send_one(job, now) for job in jobs))
+        await asyncio.gather(*(self._send_one(job, now, done) for job in jobs))
 
-    async def _send_one(self, job: Job, now: float) -> Outcome:
+    async def _send_one(self, job: Job, now: float, done: Done) -> None:
         try:
-            return classify(await self._client.perform(self._request(job, now)))
+            outcome = classify(await self._client.perform(self._request(job, now)))
         except WireError as error:
-            return classify_error(error)
+            outcome = classify_error(error)
+        done((job.notification, outcome))
 
     def _request(self, job: Job, now: float) -> Request:
         sent = job.notification
