@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -57,10 +57,12 @@ class Relay:
     def __init__(self) -> None:
         self.titles: list[str] = []
 
-    async def send(self, _platform: str, pushes: Sequence[Push]) -> list[Result]:
+    async def send(
+        self, _platform: str, pushes: Sequence[Push], on_result: Callable[[Result], None]
+    ) -> None:
         for push in pushes:
             self.titles += [push.payload["aps"].get("alert", {}).get("title", "")]
-        return [Result(push.id, "accepted") for push in pushes]
+            on_result(Result(push.id, "accepted"))
 
 
 class Site:
