@@ -26,8 +26,6 @@ _one_at_a_time = threading.Lock()
 _one_waker = threading.Lock()
 # When thousands are lost at once, a scan takes longer than until the next one.
 _one_scanner = threading.Lock()
-# As beat is told in ens_project/settings.py.
-WAKE_EVERY_S: Final = 1.0
 
 
 @shared_task(name=JOIN_TASK)
@@ -53,7 +51,7 @@ def wake() -> int:
     if not _one_waker.acquire(blocking=False):
         return 0
     try:
-        return wakeups.send_due(shared_client(), WAKE_EVERY_S, settings.ENS.wakeups_a_second)
+        return wakeups.send_due(shared_client(), settings.ENS.wakeups_a_second)
     finally:
         _one_waker.release()
 

@@ -53,6 +53,7 @@ class LabFcm:
         self._tls.set_alpn_protocols(["h2"])
         self.ca_pem = ca.pem
         self.streams = _GoogleConnection.first_streams
+        self.goaway_after = 0
         self.accounts = Accounts()
         self.phones = Phones()
         self.answers: Counter[tuple[int, str]] = Counter()
