@@ -6,7 +6,7 @@ import logging
 
 import dj_database_url
 
-from ens_project import __version__, env
+from ens_project import __version__, console, env
 
 ENS = env.load_or_exit()
 ENS_VERSION = __version__
@@ -38,11 +38,19 @@ if not RELAY_ONLY:
         "apps.subscriptions",
         "apps.announce",
         "apps.api",
+        *console.APPS,
+        "apps.audit",
+        "apps.administrators",
+        "apps.console",
     ]
 
 MIDDLEWARE = ["apps.request_id.middleware", "django.middleware.security.SecurityMiddleware"]
 if not RELAY_ONLY:
     MIDDLEWARE.append("whitenoise.middleware.WhiteNoiseMiddleware")
+    if "console" in ENS.roles:
+        MIDDLEWARE += console.MIDDLEWARE
+    MIDDLEWARE.append(console.ALLAUTH_MIDDLEWARE)
+    globals().update(console.settings_of(ENS))
 
 ROOT_URLCONF = "ens_project.urls"
 WSGI_APPLICATION = "ens_project.wsgi.application"
@@ -52,6 +60,7 @@ TEMPLATES = [
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
+        "OPTIONS": {"context_processors": console.CONTEXT_PROCESSORS},
     }
 ]
 
