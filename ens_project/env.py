@@ -173,6 +173,13 @@ class EnsSettings(BaseModel):
         description="How log lines look: `line` for people, `json` for log collectors, one object "
         "a line.",
     )
+    audit_days: int = Field(
+        730,
+        ge=30,
+        le=36500,
+        description="How many days the audit log is kept. Shortening this does not shorten the "
+        "time of what is in it already.",
+    )
     metrics_token: SecretStr | None = Field(
         default=None,
         min_length=32,

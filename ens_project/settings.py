@@ -30,6 +30,8 @@ if not RELAY_ONLY:
         "treebeard",
         "apps.eventlog",
         "apps.alerts",
+        "apps.audit",
+        "apps.diagnosis",
         "apps.tenants",
         "apps.keypairs",
         "apps.devices",
@@ -225,6 +227,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 3600},
     },
     "alerts": {"task": "alerts.send", "schedule": 10.0, "options": {"expires": 10}},
+    "audit": {"task": "audit.purge", "schedule": 3600.0, "options": {"expires": 3600}},
     "history": {"task": "history.housekeeping", "schedule": 60.0, "options": {"expires": 60}},
     "housekeeping": {
         "task": "subscriptions.housekeeping",

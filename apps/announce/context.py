@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from apps import clock
-from apps.announce import payload
+from apps.announce import policy
 from apps.announce.gaps import missed_since
+from apps.cns.client import Service
 from apps.devices import registry
-from apps.devices.models import Device, DeviceState, Mailbox
+from apps.devices.models import PUSH_SERVICES, Device, DeviceState, Mailbox
 from apps.eventlog.factory import get_log
 from apps.eventlog.interface import Entry
 from apps.exchange.interface import Credentials, Endpoint
@@ -33,6 +34,7 @@ class Target:
     """A device to push to, and how much it may be told."""
 
     device_id: uuid.UUID
+    service: Service
     app: str
     token: str = field(repr=False)
     level: str
@@ -165,10 +167,14 @@ def _target(device: Device, chosen: SubscriptionSettings) -> Target:
     password was refused, hears of new mail all the same: until its next check-in it can't know.
     """
     proof_lasts = timedelta(hours=chosen.proof_hours)
-    level = device.content_wish or payload.LEVELS[-1]
+    level = device.content_wish or policy.LEVELS[-1]
     proved = device.proved_at is not None and device.proved_at >= clock.now() - proof_lasts
     if not proved and level != "none":
         level = "generic"
     return Target(
-        device_id=device.id, app=device.app_id, token=registry.push_token(device), level=level
+        device_id=device.id,
+        service=PUSH_SERVICES[device.platform],
+        app=device.app_id,
+        token=registry.push_token(device),
+        level=level,
     )

@@ -6,17 +6,17 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from apps.announce import payload
+from apps.announce import payload, policy
 from apps.announce.context import Context, Target
 from apps.announce.gaps import last_watermark
 from apps.announce.plan import Plan, is_news, plan
 from apps.announce.pushing import Pusher
 from apps.cns.answer import Result
-from apps.cns.client import Push
+from apps.cns.client import Push, Service
 from apps.devices import registry
 from apps.eventlog.interface import Entry, EventLog
 from apps.exchange import errors
@@ -63,10 +63,12 @@ class _News:
 class MailboxJob:
     """One mailbox, one batch of its log entries."""
 
-    def __init__(self, event_log: EventLog, server: MailServer, pusher: Pusher) -> None:
+    def __init__(
+        self, event_log: EventLog, server: MailServer, pushers: Mapping[Service, Pusher]
+    ) -> None:
         self._log = event_log
         self._server = server
-        self._pusher = pusher
+        self._pushers = pushers
         # Announced, but the mark may not be in the log yet: the mailbox's next job must know.
         self._unwritten: set[str] = set()
 
@@ -210,7 +212,9 @@ class MailboxJob:
                 ]
             if unread is not None and (target.level == "none" or not untold):
                 pushes.append((target, "", _badge(target, unread)))
-        results = await asyncio.gather(*(self._pusher.push(push) for _, _, push in pushes))
+        results = await asyncio.gather(
+            *(self._pushers[target.service].push(push) for target, _, push in pushes)
+        )
         for (target, mark, _), result in zip(pushes, results, strict=True):
             await _settle(target, mark, result, outcome)
         self._unwritten.update(outcome.seen)
@@ -296,12 +300,12 @@ def _mark(device_id: uuid.UUID, item_id: str) -> str:
 
 
 def _announcement(target: Target, news: _News, unread: int | None, mark: str) -> Push:
-    content = payload.narrowed(news.content, target.level)
-    return _push(target, 10, mark, payload.announcement(content, unread, mark))
+    told = payload.News(mark, policy.narrowed(news.content, target.level), unread)
+    return _push(target, 10, mark, payload.announcement(target.service, told))
 
 
 def _badge(target: Target, unread: int) -> Push:
-    return _push(target, 5, "badge", payload.badge_correction(unread))
+    return _push(target, 5, "badge", payload.badge_correction(target.service, unread))
 
 
 def _push(target: Target, priority: Literal[10, 5], collapse_id: str, body: dict[str, Any]) -> Push:

@@ -12,11 +12,21 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 from rest_framework import serializers
 
-from apps.announce.payload import LEVELS
+from apps.announce.policy import LEVELS
 from apps.devices.models import DeviceState, Platform
 
-_TOKEN: Final = re.compile(r"(?:[0-9a-fA-F]{2}){32,100}")
-_APP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,154}")
+# An APNs device token, and an FCM registration token, which is opaque text.
+_TOKENS: Final = {
+    Platform.IOS: re.compile(r"(?:[0-9a-fA-F]{2}){32,100}"),
+    Platform.ANDROID: re.compile(r"[A-Za-z0-9_:.-]{32,4096}"),
+}
+# A bundle id, and a package name: https://developer.android.com/build/configure-app-module
+_APPS: Final = {
+    Platform.IOS: re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,154}"),
+    Platform.ANDROID: re.compile(
+        r"(?=.{3,155}\Z)[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)+"
+    ),
+}
 
 
 class Strict(serializers.Serializer):
@@ -134,17 +144,19 @@ class _Claims(Strict):
             raise serializers.ValidationError("not a P-256 public key")
         return {name: str(key.as_dict(private=False)[name]) for name in ("kty", "crv", "x", "y")}
 
-    def validate_push_token(self, value: str) -> str:
-        if not _TOKEN.fullmatch(value):
-            raise serializers.ValidationError("not hexadecimal")
-        return value.lower()
-
     def validate_email(self, value: str) -> str:
         try:
             validate_email(value)
         except DjangoValidationError:
             raise serializers.ValidationError("not an address") from None
         return value
+
+
+def _push_token(platform: str, value: str) -> str:
+    """A push token in the one form that it is known by."""
+    if not _TOKENS[Platform(platform)].fullmatch(value):
+        raise serializers.ValidationError({"push_token": "not a token of this platform"})
+    return value.lower() if platform == Platform.IOS else value
 
 
 class SubscriptionClaims(_Claims):
@@ -155,34 +167,38 @@ class SubscriptionClaims(_Claims):
     ews_url = _line(500, required=False, default="")
     platform = serializers.ChoiceField(choices=Platform.choices)
     app_id = _line(155)
-    push_token = _line(200)
+    push_token = _line(4096)
     content_key = serializers.DictField(required=False)
     device_ref = DeviceRef(required=False)
     time_zone = _line(64, required=False, default="")
     wishes = Wishes(required=False)
-
-    def validate_app_id(self, value: str) -> str:
-        if not _APP.fullmatch(value):
-            raise serializers.ValidationError("not a bundle id")
-        return value
 
     def validate_time_zone(self, value: str) -> str:
         if value and value not in zoneinfo.available_timezones():
             raise serializers.ValidationError("not an IANA time zone")
         return value
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        platform = attrs["platform"]
+        if not _APPS[Platform(platform)].fullmatch(attrs["app_id"]):
+            raise serializers.ValidationError({"app_id": "not an app's name on this platform"})
+        return attrs | {"push_token": _push_token(platform, attrs["push_token"])}
+
 
 class CheckinClaims(_Claims):
-    """The plaintext of the JWE in `checkin`."""
+    """The plaintext of the JWE in `checkin`; `context` holds the device's `platform`."""
 
     device_id = serializers.UUIDField()
     counter = serializers.IntegerField(min_value=1, max_value=2**62)
     email = _line(320, required=False)
     credentials = BasicCredentials(required=False)
     content_key = serializers.DictField(required=False)
-    push_token = _line(200, required=False)
+    push_token = _line(4096, required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("credentials" in attrs) != ("email" in attrs):
             raise serializers.ValidationError("email and credentials come together")
+        if "push_token" in attrs:
+            token = _push_token(self.context["platform"], attrs["push_token"])
+            return attrs | {"push_token": token}
         return attrs

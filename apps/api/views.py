@@ -90,8 +90,8 @@ class DeviceView(APIView):
             raise Problem(error.code) from None
 
 
-def _checked(serializer: type[serializers.Serializer], data: Any) -> dict[str, Any]:
-    made = serializer(data=data)
+def _checked(serializer: type[serializers.Serializer], data: Any, **context: Any) -> dict[str, Any]:
+    made = serializer(data=data, context=context)
     made.is_valid(raise_exception=True)
     return dict(made.validated_data)
 
@@ -210,7 +210,7 @@ class Checkin(DeviceView):
     def _take(self, device: Device, jwe: str) -> None:
         with transaction.atomic():
             raw = self.opened(device.og, jwe)
-        claims = _checked(schemas.CheckinClaims, raw)
+        claims = _checked(schemas.CheckinClaims, raw, platform=device.platform)
         if claims["device_id"] != device.id:
             raise Problem("jwe_other_device")
         entry = None

@@ -17,6 +17,8 @@ from apps.cns.errors import CnsUnavailable
 from apps.wire.client import Client, Request, Tls
 from apps.wire.errors import WireError
 
+Service = Literal["apns", "fcm"]
+
 PROTOCOL_VERSION = 1
 MAX_PUSHES = 500
 _ENDPOINT = re.compile(r"/nws/notify/[a-z]+/?\Z")
@@ -73,7 +75,7 @@ class CnsClient:
         self._deadline_s = deadline_s
         self._http = Client()
 
-    async def send(self, platform: Literal["apns"], pushes: Sequence[Push]) -> list[Result]:
+    async def send(self, platform: Service, pushes: Sequence[Push]) -> list[Result]:
         """Send up to MAX_PUSHES pushes; their results in the same order, after each was answered.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Final, Literal
 
 from django.db import models
 
@@ -43,9 +44,17 @@ class DeviceState(models.TextChoices):
 
 
 class Platform(models.TextChoices):
-    """The push services that a device may be reached through."""
+    """What runs on a device; PUSH_SERVICES says through whom it is reached."""
 
     IOS = "ios"
+    ANDROID = "android"
+
+
+# What the CNS calls the push service of each platform: `/nws/notify/<service>`.
+PUSH_SERVICES: Final[dict[str, Literal["apns", "fcm"]]] = {
+    Platform.IOS: "apns",
+    Platform.ANDROID: "fcm",
+}
 
 
 class Device(models.Model):

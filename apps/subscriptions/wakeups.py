@@ -23,10 +23,10 @@ from django.db.models import F, QuerySet
 
 from apps import clock
 from apps.cns.answer import Result
-from apps.cns.client import CnsClient, Push
+from apps.cns.client import CnsClient, Push, Service
 from apps.cns.errors import CnsRefused, CnsUnavailable
 from apps.devices import registry
-from apps.devices.models import Device, DeviceState
+from apps.devices.models import PUSH_SERVICES, Device, DeviceState
 from apps.history import counters, names, stories
 from apps.subscriptions import checkin
 from apps.subscriptions.models import Subscription, WakeUp
@@ -43,13 +43,18 @@ _AGAIN: Final = timedelta(minutes=1)
 _SILENT_LIVES_S: Final = 3600
 _VISIBLE_LIVES_S: Final = 24 * 3600
 
-SILENT: Final[dict[str, Any]] = {
-    "aps": {"content-available": 1},
-    "ens": {"v": 1, "kind": "wakeup"},
+_RECONNECT: Final = "Mail needs to reconnect"
+
+SILENT: Final[dict[Service, dict[str, Any]]] = {
+    "apns": {"aps": {"content-available": 1}, "ens": {"v": 1, "kind": "wakeup"}},
+    "fcm": {"data": {"v": "1", "kind": "wakeup"}},
 }
-VISIBLE: Final[dict[str, Any]] = {
-    "aps": {"alert": {"title": "Mail needs to reconnect"}, "sound": "default"},
-    "ens": {"v": 1, "kind": "reconnect"},
+VISIBLE: Final[dict[Service, dict[str, Any]]] = {
+    "apns": {
+        "aps": {"alert": {"title": _RECONNECT}, "sound": "default"},
+        "ens": {"v": 1, "kind": "reconnect"},
+    },
+    "fcm": {"data": {"v": "1", "kind": "reconnect", "title": _RECONNECT, "sound": "default"}},
 }
 
 
@@ -114,8 +119,7 @@ def _choose(due: QuerySet[WakeUp], system: int, allowance: int) -> list[WakeUp]:
 
 def _send(client: CnsClient, chosen: Sequence[WakeUp]) -> int:
     """Note the next time before the push: a crash between loses one, and none rings twice."""
-    pushes: dict[str, WakeUp] = {}
-    calls: list[Push] = []
+    calls: dict[Service, list[tuple[WakeUp, Push]]] = {}
     for wakeup in chosen:
         visible = wakeup.sent >= _VISIBLE_AFTER and wakeup.visible_at is None
         interval = _INTERVALS[min(wakeup.sent, len(_INTERVALS) - 1)]
@@ -128,23 +132,26 @@ def _send(client: CnsClient, chosen: Sequence[WakeUp]) -> int:
             **({"visible_at": clock.now()} if visible else {}),
         ):
             continue  # another worker sends it, or the phone has just answered
-        push = _push(wakeup.device, visible=visible)
-        pushes[push.id] = wakeup
-        calls.append(push)
-    if not calls:
-        return 0
+        service = PUSH_SERVICES[wakeup.device.platform]
+        push = _push(wakeup.device, service, visible=visible)
+        calls.setdefault(service, []).append((wakeup, push))
+    for service, pushes in calls.items():
+        _call(client, service, pushes)
+    return sum(map(len, calls.values()))
+
+
+def _call(client: CnsClient, service: Service, pushes: Sequence[tuple[WakeUp, Push]]) -> None:
     try:
-        results = background.run(client.send("apns", calls))
+        results = background.run(client.send(service, [push for _, push in pushes]))
     except (CnsUnavailable, CnsRefused) as error:
-        log.warning("%d wake-ups wait: %s", len(calls), error.code)
+        log.warning("%d wake-ups wait: %s", len(pushes), error.code)
         again = clock.now() + _AGAIN
-        WakeUp.objects.filter(device_id__in=[one.device_id for one in pushes.values()]).update(
+        WakeUp.objects.filter(device_id__in=[wakeup.device_id for wakeup, _ in pushes]).update(
             due_at=again, sent=F("sent") - 1
         )
-        return len(calls)
-    for push, result in zip(calls, results, strict=True):
-        _settle(pushes[push.id], push, result)
-    return len(calls)
+        return
+    for (wakeup, push), result in zip(pushes, results, strict=True):
+        _settle(wakeup, push, result)
 
 
 def _settle(wakeup: WakeUp, push: Push, result: Result) -> None:
@@ -163,7 +170,7 @@ def _settle(wakeup: WakeUp, push: Push, result: Result) -> None:
         log.error("a wake-up of device %s failed: %s", wakeup.device_id, result.reason)
 
 
-def _push(device: Device, *, visible: bool) -> Push:
+def _push(device: Device, service: Service, *, visible: bool) -> Push:
     lives = _VISIBLE_LIVES_S if visible else _SILENT_LIVES_S
     return Push(
         id=str(uuid.uuid4()),
@@ -173,5 +180,5 @@ def _push(device: Device, *, visible: bool) -> Push:
         priority=10 if visible else 5,
         expiration=int(time.time()) + lives,
         collapse_id="reconnect" if visible else "wakeup",
-        payload=VISIBLE if visible else SILENT,
+        payload=(VISIBLE if visible else SILENT)[service],
     )

@@ -24,9 +24,11 @@ class Relay:
 
     def __init__(self) -> None:
         self.pushes: list[Push] = []
+        self.services: list[str] = []
         self.answers = "accepted"
 
-    async def send(self, _platform: str, pushes: Sequence[Push]) -> list[Result]:
+    async def send(self, service: str, pushes: Sequence[Push]) -> list[Result]:
+        self.services.append(service)
         if self.answers == "unavailable":
             raise CnsUnavailable("connect_failed")
         self.pushes += pushes
@@ -170,3 +172,15 @@ def test_a_scan_that_takes_long_is_not_joined_by_the_next(db: None) -> None:
     assert not Scan.objects.exists()
     tasks.look()
     assert Scan.objects.exists()
+
+
+def test_an_android_phone_is_woken_through_google(
+    relay: Relay, enrol: Callable[..., Device]
+) -> None:
+    made = enrol("f" * 100 + ":APA91b_-x", "android")
+    registry.proved(made.id, enrolment=made.secret_hash)
+    wakeups.ask(made.id, "silent")
+    let_come()
+    assert send(relay) == 1
+    assert relay.services == ["fcm"]
+    assert relay.pushes[0].payload == {"data": {"v": "1", "kind": "wakeup"}}
