@@ -59,13 +59,19 @@ SILENCED_CHECKS: Final = ["security.W003", "axes.W006"]
 def settings_of(ens: EnsSettings) -> dict[str, Any]:
     """All settings of the console by name."""
     base = base_path(ens)
-    return {"SILENCED_SYSTEM_CHECKS": SILENCED_CHECKS} | _sessions(ens, base) | _sign_in(base) | _lockout(ens) | _content_security() | _look()
+    return {
+        "SILENCED_SYSTEM_CHECKS": SILENCED_CHECKS,
+        **_sessions(ens, base),
+        **_sign_in(base),
+        **_lockout(ens),
+        **_content_security(),
+        **_look(),
+    }
 
 
 def _sessions(ens: EnsSettings, base: str) -> dict[str, Any]:
     secure = urlsplit(ens.link_address).scheme == "https"
     return {
-        "CONSOLE_PATH": base,
         "SESSION_ENGINE": "apps.administrators.sessions",
         "SESSION_COOKIE_NAME": "ens_console",
         "SESSION_COOKIE_PATH": base,

@@ -50,7 +50,7 @@ class EnsSettings(BaseModel):
         default=["device-api", "notify", "metrics"],
         min_length=1,
         description="What this process serves, by comma: `device-api`, `notify` (the webhook "
-        "that Exchange calls), `metrics` (for Prometheus), `console` (the administrators' console), "
+        "that Exchange calls), `metrics` (for Prometheus), `console` (for administrators), "
         "`relay` (our CNS). Keep `console` off a listener that the internet reaches. A process "
         "with the role `relay` alone needs only the relay's tables.",
     )

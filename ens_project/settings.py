@@ -40,10 +40,9 @@ if not RELAY_ONLY:
         "apps.subscriptions",
         "apps.announce",
         "apps.api",
-        *console.APPS,
-        "apps.audit",
         "apps.administrators",
         "apps.console",
+        *console.APPS,
     ]
 
 MIDDLEWARE = ["apps.request_id.middleware", "django.middleware.security.SecurityMiddleware"]
@@ -53,6 +52,7 @@ if not RELAY_ONLY:
         MIDDLEWARE += console.MIDDLEWARE
     MIDDLEWARE.append(console.ALLAUTH_MIDDLEWARE)
     globals().update(console.settings_of(ENS))
+CONSOLE_PATH = console.base_path(ENS)
 
 ROOT_URLCONF = "ens_project.urls"
 WSGI_APPLICATION = "ens_project.wsgi.application"
@@ -165,6 +165,8 @@ LOGGING = {
         # A task's INFO lines cost more than the task (DESIGN.md, section 8).
         "celery": {"level": "WARNING"},
         "kombu": {"level": "WARNING"},
+        # What its INFO lines say is in the audit log.
+        "axes": {"level": "WARNING"},
         # Its lines hold the URLs that alerts go to, with their passwords.
         "apprise": {"level": "CRITICAL", "propagate": False},
         "urllib3": {"level": "ERROR"},

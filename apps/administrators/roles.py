@@ -30,7 +30,7 @@ PERMISSIONS: Final = {
     "config.download": "Download the configuration file and the app configuration",
     "diagnostics.run": "Run diagnostics",
     "audit.read": "Read and export the audit log",
-    "system.change": "Change what concerns all groups: certificates, pins, push apps, private hosts",
+    "system.change": "Change what concerns all: certificates, pins, push apps, private hosts",
     "administrators.manage": "Manage administrators and their roles",
 }
 

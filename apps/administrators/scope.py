@@ -36,9 +36,7 @@ class Standing:
 
     def paths(self, permission: str) -> list[str] | None:
         """The topmost paths below which they may do it; None: everywhere."""
-        found = [
-            path for role, path in self.roles if permission in ROLE_PERMISSIONS.get(role, ())
-        ]
+        found = [path for role, path in self.roles if permission in ROLE_PERMISSIONS.get(role, ())]
         if None in found:
             return None
         top: list[str] = []
@@ -77,9 +75,7 @@ def permitted_paths(user: Administrator | AnonymousUser, permission: str) -> lis
     return user.standing.paths(permission)
 
 
-def may(
-    user: Administrator | AnonymousUser, permission: str, og: OrganizationGroup | None
-) -> bool:
+def may(user: Administrator | AnonymousUser, permission: str, og: OrganizationGroup | None) -> bool:
     """Whether somebody may do something in a group; og None: to the deployment as a whole.
 
     Raises:

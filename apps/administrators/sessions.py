@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from django.contrib.sessions.backends import db
 from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.contrib.sessions.models import Session
 from django.contrib.sessions.serializers import JSONSerializer
 from django.utils import timezone
@@ -48,7 +49,7 @@ class SessionStore(db.SessionStore):
         if key is not None:
             Session.objects.filter(session_key=_digest(key)).delete()
 
-    def create_model_instance(self, data: dict[str, Any]) -> Session:
+    def create_model_instance(self, data: dict[str, Any]) -> AbstractBaseSession:
         """The row of this session with this content, not saved yet."""
         row = super().create_model_instance(data)
         row.session_key = _digest(row.session_key)

@@ -1,4 +1,4 @@
-"""What the pages need around their content: files, and the frame for pages that aren't the admin's."""
+"""What the pages need around their content: styles, the switcher, the frame."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ def frame(request: HttpRequest) -> dict[str, Any]:
         return {}
     from apps.console.site import site
 
-    return site.each_context(request)
+    return dict(site.each_context(request))

@@ -85,7 +85,9 @@ class ConsoleAdmin(ModelAdmin):
     ) -> Any:
         """Groups to choose from are those where the visitor may make the change."""
         if db_field.remote_field.model is OrganizationGroup:
-            kwargs["queryset"] = visible_ogs(user_of(request), self.change_permission or "console.read")
+            kwargs["queryset"] = visible_ogs(
+                user_of(request), self.change_permission or "console.read"
+            )
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     # --- who may ------------------------------------------------------------------------------

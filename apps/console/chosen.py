@@ -1,4 +1,4 @@
-"""Which organization group an administrator is looking at: chosen in the header, kept in the session.
+"""Which organization group an administrator is looking at: chosen in the header, then remembered.
 
 Whatever a page shows is of this group and those below it.
 """

@@ -15,7 +15,7 @@ from django.contrib.auth import logout
 from django.contrib.auth.middleware import AuthenticationMiddleware, LoginRequiredMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.cache import add_never_cache_headers
 
@@ -53,8 +53,8 @@ class Sessions(_ConsoleOnly, SessionMiddleware):
 class Csrf(_ConsoleOnly, CsrfViewMiddleware):
     """CSRF tokens."""
 
-    def process_view(self, request: HttpRequest, *args: Any) -> HttpResponse | None:
-        return super().process_view(request, *args) if is_console(request) else None
+    def process_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return super().process_view(request, *args, **kwargs) if is_console(request) else None
 
 
 class Authentication(_ConsoleOnly, AuthenticationMiddleware):
@@ -64,8 +64,8 @@ class Authentication(_ConsoleOnly, AuthenticationMiddleware):
 class SignInRequired(_ConsoleOnly, LoginRequiredMiddleware):
     """Every page of the console but sign-in itself sends anonymous visitors to sign in."""
 
-    def process_view(self, request: HttpRequest, *args: Any) -> HttpResponseBase | None:
-        return super().process_view(request, *args) if is_console(request) else None
+    def process_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return super().process_view(request, *args, **kwargs) if is_console(request) else None
 
 
 class Messages(_ConsoleOnly, MessageMiddleware):
@@ -82,6 +82,8 @@ def gate(get_response: Answer) -> Answer:
             _see_to_times(request)
         response = get_response(request)
         add_never_cache_headers(response)
+        # With no referrer at all browsers send «Origin: null», which the CSRF check refuses.
+        response.headers["Referrer-Policy"] = "same-origin"
         return response
 
     return answer

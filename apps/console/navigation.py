@@ -35,7 +35,11 @@ SECTIONS: Final[tuple[tuple[str, tuple[Item, ...]], ...]] = (
     (
         "Set-up",
         (
-            Item("Organization groups", "account_tree", "console:tenants_organizationgroup_changelist"),
+            Item(
+                "Organization groups",
+                "account_tree",
+                "console:tenants_organizationgroup_changelist",
+            ),
             Item("Settings", "tune", "console:settings"),
             Item("Mail systems", "dns", "console:tenants_mailsystem_changelist"),
             Item("Site URLs", "link", "console:site_urls"),

@@ -8,9 +8,11 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.contrib import auth
+from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
 from unfold.sites import UnfoldAdminSite
 
 from apps.administrators.scope import may_somewhere
@@ -57,7 +59,7 @@ def show(
     status: int = 200,
 ) -> HttpResponse:
     """Render a page in the console's frame; its template extends `console/page.html`."""
-    request.current_app = site.name  # type: ignore[attr-defined]
+    request.current_app = site.name
     return render(
         request,
         template,
@@ -88,6 +90,7 @@ class ConsoleSite(UnfoldAdminSite):
             context["switcher"] = switcher(request)
         return context
 
+    @method_decorator(login_not_required)
     def login(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
