@@ -21,7 +21,7 @@ _CACHE: Final = "_ens_visible_ogs"
 
 def user_of(request: HttpRequest) -> Administrator | AnonymousUser:
     """Who asks."""
-    return cast("Administrator | AnonymousUser", request.user)
+    return request.user
 
 
 def administrator_of(request: HttpRequest) -> Administrator:

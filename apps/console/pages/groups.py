@@ -106,10 +106,11 @@ class GroupAdmin(ConsoleAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.annotate(
+        counted: QuerySet[Any] = rows.annotate(
             system_count=Count("mail_systems", distinct=True),
             token_count=Count("api_tokens", distinct=True),
         )
+        return counted
 
     @display(description="Organization group")
     def tree_name(self, obj: OrganizationGroup) -> SafeString:
