@@ -35,9 +35,9 @@ def notify_apns(request: HttpRequest) -> HttpResponse:
     except Refused as refused:
         logger.info("a call was refused: %s", refused.code)
         return problem(refused)
-    outcomes = deliver(deployment, items)
+    outcomes = {name: o for some in deliver(deployment, "apns", items) for name, o in some}
     logger.info("%s: %d notifications answered", deployment, len(items))
-    results = [o.as_json(item.id) for item, o in zip(items, outcomes, strict=True)]
+    results = [outcomes[item.id].as_json(item.id) for item in items]
     return JsonResponse({"version": PROTOCOL_VERSION, "results": results})
 
 

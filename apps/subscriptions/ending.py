@@ -98,9 +98,8 @@ def hand_over(device: Device) -> None:
             Subscription.objects.filter(id=subscription.id).update(
                 hand_over_by=clock.now() + HAND_OVER
             )
-            for other in others:
-                if other.state == DeviceState.ACTIVE:
-                    wakeups.ask(other.id, "hand_over")
+            awake = [other.id for other in others if other.state == DeviceState.ACTIVE]
+            wakeups.ask(awake, "hand_over")
         else:
             end(subscription.id, "owner_left", shred_now=True)
     if current and not others:
@@ -121,7 +120,7 @@ def shred(device: Device, reason: str) -> None:
     if served:
         others = Device.objects.filter(mailbox_id=device.mailbox_id, state=DeviceState.ACTIVE)
         for other in others.exclude(id=device.id).values_list("id", flat=True):
-            wakeups.ask(other, reason)
+            wakeups.ask([other], reason)
 
 
 def housekeeping() -> None:

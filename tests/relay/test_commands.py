@@ -12,7 +12,8 @@ from django.core.management import CommandError, call_command
 
 from apps.cns.channel import load_channel, make_channel
 from apps.relay.models import Deployment, PushApp
-from apps.relay.push_apps import signing_key
+from apps.relay.providers.apns.credentials import read_credentials
+from apps.relay.push_apps import opened
 
 pytestmark = pytest.mark.django_db
 
@@ -101,7 +102,7 @@ def test_the_key_is_sealed(key_file: Path) -> None:
     push_app("add", "--app", APP, "--key-file", key_file, *IDS)
     stored = PushApp.objects.get()
     assert b"PRIVATE" not in bytes(stored.sealed_key)
-    assert signing_key(stored).p8 == key_file.read_bytes()
+    assert read_credentials(opened(stored).credentials).p8 == key_file.read_bytes()
 
 
 def test_a_key_is_replaced_and_sharing_stays(
@@ -114,7 +115,7 @@ def test_a_key_is_replaced_and_sharing_stays(
     said = push_app("add", "--app", APP, "--key-file", fresh, *IDS, "--sandbox")
     assert "sandbox" in said
     assert "with: acme" in said
-    assert signing_key(PushApp.objects.get()).p8 == fresh.read_bytes()
+    assert read_credentials(opened(PushApp.objects.get()).credentials).p8 == fresh.read_bytes()
 
 
 @pytest.mark.parametrize(

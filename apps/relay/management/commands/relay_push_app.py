@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from django.db import transaction
 
 from apps.relay.batch import APP
 from apps.relay.models import Deployment, PushApp
-from apps.relay.providers.apns.token import SigningKey
-from apps.relay.push_apps import KeyUnusable, store_apns_app
-
-_APPLE_ID = re.compile(r"[A-Z0-9]{10}")
+from apps.relay.providers import CredentialsUnfit
+from apps.relay.providers.apns.check import check_key
+from apps.relay.push_apps import store
 
 
 class Command(BaseCommand):
@@ -63,26 +61,29 @@ class Command(BaseCommand):
         names = ", ".join(app.deployments.order_by("name").values_list("name", flat=True))
         where = "sandbox" if app.sandbox else "production"
         proven = "" if app.proven_at else ", no push accepted yet"
-        self.stdout.write(
-            f"{app}  key {app.key_id} of {app.team_id}  {where}{proven}  "
-            f"shared with: {names or 'nobody'}"
-        )
+        summary = " ".join(f"{name}={value}" for name, value in app.summary.items())
+        self.stdout.write(f"{app}  {summary}  {where}{proven}  shared with: {names or 'nobody'}")
 
 
 def _store(options: dict[str, Any]) -> PushApp:
     if not APP.fullmatch(options["app"]):
         raise CommandError("--app is a bundle id, as com.example.mail")
-    for option in ("key_id", "team_id"):
-        if not _APPLE_ID.fullmatch(options[option]):
-            raise CommandError(f"--{option.replace('_', '-')} has 10 capital letters and digits")
     file: Path = options["key_file"]
     try:
-        key = SigningKey(options["key_id"], options["team_id"], file.read_bytes())
-        return store_apns_app(options["app"], key, sandbox=options["sandbox"])
+        checked = check_key(file.read_bytes(), options["key_id"], options["team_id"])
     except OSError as error:
         raise CommandError(f"{file} can't be read ({type(error).__name__})") from None
-    except KeyUnusable as error:
-        raise CommandError(f"{file}: {error}") from None
+    except CredentialsUnfit as error:
+        raise CommandError(f"{file}: {error.code}: {_WORDS[error.code]}") from None
+    return store("apns", options["app"], "apns", checked, sandbox=options["sandbox"])
+
+
+_WORDS = {
+    "key_id_malformed": "--key-id has 10 capital letters and digits",
+    "team_id_malformed": "--team-id has 10 capital letters and digits",
+    "key_unreadable": "not a private key in PEM without a password",
+    "key_not_p256": "not a P-256 key; Apple's AuthKey_….p8 files are",
+}
 
 
 def _existing(app: str) -> PushApp:
