@@ -15,6 +15,7 @@ class KeyPairSettings:
     A change holds for the pairs made from then on: the current one and the next live out.
     `bits` is the size of the RSA modulus, `hours_current` how long a pair is handed out to
     devices, `hours_accepted_after` how long after that a JWE to it is still opened.
+    `signing_days` is how long a key signs announcements; phones know it that long before.
     """
 
     bits: int = field(default=2048, metadata={"choices": (4096, 3072, 2048), "narrows": True})
@@ -22,3 +23,4 @@ class KeyPairSettings:
     hours_accepted_after: int = field(
         default=2, metadata={"minimum": 1, "maximum": 48, "narrows": True}
     )
+    signing_days: int = field(default=90, metadata={"minimum": 7, "maximum": 365, "narrows": True})
