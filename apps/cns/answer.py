@@ -152,6 +152,7 @@ def problem_code(response: Response) -> str:
 
 
 def _raise_for(response: Response) -> None:
+    content = _object(response.body)
     code = problem_code(response) or f"http_{response.status}"
     # The HTTP library sends a request again when a kept-alive connection dies under it. If the
     # first copy had arrived, the second is a replay, and what became of the pushes is unknown.

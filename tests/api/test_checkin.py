@@ -72,6 +72,7 @@ def test_a_joining_device_waits(phone: Phone) -> None:
         "do": "nothing",
         "checkin_seconds": 3600,
         "poll_seconds": 1,
+        "signing_keys": signing.public_keys(phone.og()),
     }
 
 
