@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import plistlib
+from contextlib import suppress
 from typing import Any, Final
 
 from django import forms
@@ -84,10 +85,8 @@ def values(og: OrganizationGroup) -> dict[str, Any]:
         "ENSLinkAddress": settings.ENS.link_address,
         "AccountNotifyPush": True,
     }
-    try:
+    with suppress(EwsUrlRefused):
         found["EWSUrl"] = mail_system_for(og, None)[1]
-    except EwsUrlRefused:
-        pass
     return found
 
 
