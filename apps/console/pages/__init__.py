@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from apps.console.pages import api_tokens, app_configuration, groups, og_settings
+from apps.console.pages import api_tokens, app_configuration, groups, mail_systems, og_settings
 
-__all__ = ["api_tokens", "app_configuration", "groups", "og_settings"]
+__all__ = ["api_tokens", "app_configuration", "groups", "mail_systems", "og_settings"]
