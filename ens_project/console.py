@@ -24,7 +24,8 @@ APPS: Final = (
     "allauth.mfa",
     "axes",
 )
-# Our own leave the requests of other roles alone (apps/console/middleware.py).
+# Our own leave the requests of other roles alone (apps/console/middleware.py). They stand in every
+# process but a relay's, since the libraries' checks ask for them.
 MIDDLEWARE: Final = (
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "apps.console.middleware.ContentSecurity",
@@ -35,6 +36,7 @@ MIDDLEWARE: Final = (
     "apps.console.middleware.SignInRequired",
     "axes.middleware.AxesMiddleware",
     "apps.console.middleware.gate",
+    "allauth.account.middleware.AccountMiddleware",
 )
 CONTEXT_PROCESSORS: Final = [
     "django.template.context_processors.request",
@@ -42,8 +44,6 @@ CONTEXT_PROCESSORS: Final = [
     "django.contrib.messages.context_processors.messages",
     "apps.console.appearance.frame",
 ]
-# allauth wants it by this very name. It costs 3 µs where it has nothing to do.
-ALLAUTH_MIDDLEWARE: Final = "allauth.account.middleware.AccountMiddleware"
 
 
 def base_path(ens: EnsSettings) -> str:
