@@ -45,7 +45,11 @@ if not RELAY_ONLY:
         *console.APPS,
     ]
 
-MIDDLEWARE = ["apps.request_id.middleware", "django.middleware.security.SecurityMiddleware"]
+MIDDLEWARE = [
+    "apps.request_id.middleware",
+    "apps.client_address.middleware",
+    "django.middleware.security.SecurityMiddleware",
+]
 if not RELAY_ONLY:
     MIDDLEWARE.append("whitenoise.middleware.WhiteNoiseMiddleware")
     MIDDLEWARE += console.MIDDLEWARE

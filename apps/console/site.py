@@ -73,6 +73,14 @@ def refused(request: HttpRequest) -> HttpResponse:
     return show(request, "console/refused.html", "Not allowed", status=403)
 
 
+def confirm(request: HttpRequest, title: str, question: str, back: str) -> HttpResponse:
+    """Ask before an action: django-unfold's buttons are links, and a link must change nothing.
+
+    The action's view shows this for a GET and acts on the POST to its own address.
+    """
+    return show(request, "console/confirm.html", title, {"question": question, "back": back})
+
+
 class ConsoleSite(UnfoldAdminSite):
     """Django's admin without its own sign-in and search."""
 

@@ -84,9 +84,12 @@ def test_who_may_only_read_changes_nothing(world: World, role: str) -> None:
     assert _rows() == before
 
 
-def test_a_system_administrator_meets_no_error(world: World) -> None:
+def test_a_system_administrator_meets_no_error_and_no_link_changes_anything(
+    world: World,
+) -> None:
     list(addresses(world.mine))
     client = signed_in(world.people[Role.SYSTEM_ADMINISTRATOR])
+    before = _rows()
     for url in addresses(world.mine):
         if not url.endswith("/logout/"):
             answer = client.get(url)
@@ -94,6 +97,7 @@ def test_a_system_administrator_meets_no_error(world: World) -> None:
             refused = answer.status_code == 403 and url.endswith("/autocomplete/")
             assert refused or answer.status_code in (200, 302, 404, 405), url
             assert "unsafe-inline" not in _scripts(answer["Content-Security-Policy"])
+    assert _rows() == before
 
 
 def _scripts(policy: str) -> str:

@@ -89,6 +89,6 @@ def _model_of(route: str) -> str:
 
 
 def _object(name: str, og: OrganizationGroup) -> str:
-    model = name.rpartition("_")[0]
-    assert model in OBJECTS, f"{name}: give tests/console/walk.py an object for {model!r}"
+    model = next((model for model in OBJECTS if name.startswith(f"{model}_")), None)
+    assert model is not None, f"{name}: give tests/console/walk.py an object for its model"
     return str(OBJECTS[model](og).pk)

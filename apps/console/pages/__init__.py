@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from apps.console.pages import groups, og_settings
+from apps.console.pages import administrators, groups, og_settings
 
-__all__ = ["groups", "og_settings"]
+__all__ = ["administrators", "groups", "og_settings"]
