@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 BASE_DIR = Path(__file__).resolve().parent.parent
 PREFIX = "ENS_"
 
-Role = Literal["device-api", "notify", "metrics", "console", "relay"]
+Role = Literal["device-api", "notify", "metrics", "console", "admin-api", "relay"]
 
 
 class SettingsInvalid(Exception):
@@ -51,7 +51,8 @@ class EnsSettings(BaseModel):
         min_length=1,
         description="What this process serves, by comma: `device-api`, `notify` (the webhook "
         "that Exchange calls), `metrics` (for Prometheus), `console` (for administrators), "
-        "`relay` (our CNS). Keep `console` off a listener that the internet reaches. A process "
+        "`admin-api` (for their programs), `relay` (our CNS). Keep `console` and `admin-api` off a "
+        "listener that the internet reaches. A process "
         "with the role `relay` alone needs only the relay's tables.",
     )
     data_dir: Path = Field(

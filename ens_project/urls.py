@@ -23,6 +23,8 @@ if "metrics" in settings.ENS.roles:
     urlpatterns.append(path(f"{_base}metrics", metrics))
 if "console" in settings.ENS.roles:
     urlpatterns.append(path(f"{_base}console/", include("apps.console.urls")))
+if "admin-api" in settings.ENS.roles:
+    urlpatterns.append(path(f"{_base}api/admin/v1/", include("apps.api.admin.urls")))
 if "relay" in settings.ENS.roles:
     urlpatterns.append(path("nws/", include("apps.relay.urls")))
     urlpatterns.append(path("nws/ready", relay_ready))
