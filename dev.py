@@ -204,7 +204,7 @@ def _check_environment(home: Path) -> dict[str, str]:
             "ENS_ENV_FILE": str(home / "ens.env"),
             "ENS_SECRET_KEY": "only-for-checks-0123456789-0123456789",
             "ENS_LINK_ADDRESS": "https://ens.example/MailNotificationService/api/ens",
-            "ENS_ROLES": "device-api,notify,metrics,relay",
+            "ENS_ROLES": "device-api,notify,metrics,console,relay",
             "ENS_DATA_DIR": str(home),
             "ENS_MASTER_KEY_FILE": str(home / "master.key"),
             "ENS_RELAY_AUDIENCE": "https://cns.example",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -58,12 +58,14 @@ class Relay:
         self.titles: list[str] = []
         self.reached: set[tuple[str, str]] = set()
 
-    async def send(self, service: str, pushes: Sequence[Push]) -> list[Result]:
+    async def send(
+        self, service: str, pushes: Sequence[Push], on_result: Callable[[Result], None]
+    ) -> None:
         for push in pushes:
             self.reached.add((service, push.token))
             said = push.payload["data"] if service == "fcm" else push.payload["aps"].get("alert")
             self.titles += [(said or {}).get("title", "")]
-        return [Result(push.id, "accepted") for push in pushes]
+            on_result(Result(push.id, "accepted"))
 
 
 PHONE = Target(uuid.uuid4(), "apns", "com.example", "ab" * 32, "sender_subject")
