@@ -207,7 +207,8 @@ class Road:
         while True:
             left = deadline - time.monotonic()
             assert left > 0, f"{phone.name} did not get {what} within {seconds:g} s"
-            seen += phone.service.pushes(phone.token, len(seen), min(left, 5.0))
+            arrived = phone.service.pushes(phone.token, len(seen), min(left, 5.0))
+            seen += [phone.checked(push) for push in arrived]
             for push in seen:
                 if wanted(push):
                     return push

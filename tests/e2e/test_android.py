@@ -38,7 +38,7 @@ def test_an_app_that_was_removed_is_not_pushed_to_again(road: Road) -> None:
     road.exchange.deliver(user, "First")
     road.rings(other, "First")
     until("a retired device", lambda: gone.check_in().code == "push_token_dead", 20)
-    assert road.pushes(gone) == []
+    assert road.announcements(gone) == []
 
 
 def test_what_google_puts_off_comes_later(road: Road) -> None:
