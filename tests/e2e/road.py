@@ -208,7 +208,8 @@ class Road:
         while True:
             left = deadline - time.monotonic()
             assert left > 0, f"{phone.name} did not get {what} within {seconds:g} s"
-            seen += self.apns.pushes(phone.token, len(seen), min(left, 5.0))
+            arrived = self.apns.pushes(phone.token, len(seen), min(left, 5.0))
+            seen += map(phone.checked, arrived)
             for push in seen:
                 if wanted(push):
                     return push
