@@ -102,3 +102,22 @@ class Device(models.Model):
                 fields=["mailbox", "app_id", "push_token_hmac"], name="one_device_a_token"
             )
         ]
+
+
+class Block(models.Model):
+    """A name of a phone that may not join in an organization group and below it (blocks.py)."""
+
+    kind = models.CharField(max_length=10)
+    value_hmac = models.CharField(max_length=64)
+    # The path of that group in the tree.
+    scope = models.CharField(max_length=255)
+    reason = models.CharField(max_length=40, blank=True, default="")
+    # Which device it was blocked with; null for a name that nobody had yet.
+    device_id = models.UUIDField(null=True, blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "devices_block"
+        constraints = [
+            models.UniqueConstraint(fields=["kind", "value_hmac", "scope"], name="blocked_once")
+        ]

@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from django.dispatch import Signal
 
 from apps import clock
+from apps.devices import blocks
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.tenants.models import MailSystem, OrganizationGroup
 from apps.vault.lookup import lookup_hmac
@@ -99,7 +100,8 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     """Make a device, or take over the row of the same app, push token and mailbox.
 
     Returns the device and its new secret, which is told once and kept only as a hash; None when
-    that row is blocked. The old secret stops working: a reinstalled app replaces itself.
+    that row, or what the phone is called, is blocked (blocks.py). The old secret stops working: a
+    reinstalled app replaces itself.
     """
     secret = _SECRET_PREFIX + secrets.token_urlsafe(32)
     token_hmac = lookup_hmac("push-token", said.push_token)
@@ -109,6 +111,8 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
         .first()
     )
     if device is not None and device.state == DeviceState.BLOCKED:
+        return None
+    if blocks.listed(og, _names(said)):
         return None
     if device is None:
         device = Device(id=uuid.uuid4(), mailbox=mailbox, push_token_hmac=token_hmac)
@@ -131,6 +135,15 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.save()
     _tell(device.id, DeviceState.JOINING, "")
     return device, secret
+
+
+def _names(said: Description) -> list[blocks.Name]:
+    names = [blocks.name("push-token", said.push_token)]
+    if said.uem_id:
+        names.append(blocks.name("uem", said.uem_id))
+    if said.eas_id:
+        names.append(blocks.name("eas", said.eas_id))
+    return names
 
 
 def authenticate(device_id: uuid.UUID, secret: str) -> Device | None:
@@ -162,6 +175,10 @@ def proved(device_id: uuid.UUID, enrolment: str | None = None) -> bool:
     `enrolment` is the `secret_hash` that the device had when it sent them. With another one since,
     the row belongs to somebody who has proved nothing; False then.
     """
+    device = Device.objects.select_related("og").filter(id=device_id).first()
+    # A block and a subscribe that met may each have missed the other; nobody joins past both.
+    if device is None or _bar(device, blocks.names_of(device)):
+        return False
     rows = Device.objects.filter(id=device_id, state__in=MAY_PROVE)
     if enrolment is not None:
         rows = rows.filter(secret_hash=enrolment)
@@ -170,6 +187,28 @@ def proved(device_id: uuid.UUID, enrolment: str | None = None) -> bool:
     if moved:
         _tell(device_id, DeviceState.ACTIVE, "proved")
     return moved
+
+
+def _bar(device: Device, names: list[blocks.Name]) -> bool:
+    """Block a device whose phone is blocked by one of these names."""
+    if not blocks.listed(device.og, names):
+        return False
+    move(device.id, DeviceState.BLOCKED, "listed")
+    disarm(device.id)
+    return True
+
+
+def unblock(device_id: uuid.UUID) -> bool:
+    """Let a blocked device subscribe again; its token and secret are gone, so it must.
+
+    Not a move of MOVES: no dead push token and no missed check-in may ever lead out of a block.
+    """
+    rows = Device.objects.filter(id=device_id, state=DeviceState.BLOCKED)
+    to, reason = DeviceState.RETIRED, "unblocked"
+    freed = bool(rows.update(state=to, reason=reason, state_at=clock.now()))
+    if freed:
+        _tell(device_id, to, reason)
+    return freed
 
 
 def handed_on(device_id: uuid.UUID) -> list[Device]:
@@ -223,6 +262,8 @@ def replace_push_token(device: Device, token: str) -> None:
     token_hmac = lookup_hmac("push-token", token)
     if token_hmac == device.push_token_hmac:
         return
+    if _bar(device, [("push-token", token_hmac)]):
+        return  # a blocked phone that called itself something else
     with transaction.atomic():
         # Another row of this mailbox with that token is the same phone before a reinstall.
         Device.objects.filter(

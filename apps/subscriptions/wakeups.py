@@ -14,7 +14,8 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
@@ -28,8 +29,8 @@ from apps.cns.errors import CnsRefused, CnsUnavailable
 from apps.devices import registry
 from apps.devices.models import PUSH_SERVICES, Device, DeviceState
 from apps.history import counters, names, stories
-from apps.subscriptions import checkin
-from apps.subscriptions.models import Subscription, WakeUp
+from apps.subscriptions import checkin, wake_rate
+from apps.subscriptions.models import WakeUp
 from apps.wire import background
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ _INTERVALS: Final = (timedelta(minutes=25), timedelta(hours=1), timedelta(hours=
 _VISIBLE_AFTER: Final = 3
 _SPREAD_S: Final = 20
 _MOST_AT_ONCE: Final = 500
+# A second's share goes out in so many parts.
+_PARTS: Final = 4
+_ROWS_A_STATEMENT: Final = 400  # five parameters each: SQL Server takes 2,100 in all
 _AGAIN: Final = timedelta(minutes=1)
 _SILENT_LIVES_S: Final = 3600
 _VISIBLE_LIVES_S: Final = 24 * 3600
@@ -58,31 +62,43 @@ VISIBLE: Final[dict[Service, dict[str, Any]]] = {
 }
 
 
-def wake_mailbox(subscription_id: uuid.UUID, reason: str) -> None:
-    """Ask for the phones of a mailbox whose current subscription this is; others serve nobody."""
-    mailbox = (
-        Subscription.objects.filter(id=subscription_id, mailbox__current_subscription=F("id"))
-        .values_list("mailbox_id", flat=True)
-        .first()
+def wake_mailboxes(subscription_ids: Collection[uuid.UUID], reason: str) -> None:
+    """Ask for the phones of mailboxes whose current subscriptions these are.
+
+    Those that are not current serve nobody. Two queries for up to some hundred subscriptions.
+    """
+    ask(
+        Device.objects.filter(
+            mailbox__current_subscription__in=subscription_ids, state=DeviceState.ACTIVE
+        ).values_list("id", flat=True),
+        reason,
     )
-    if mailbox is None:
-        return
-    devices = Device.objects.filter(mailbox_id=mailbox, state=DeviceState.ACTIVE)
-    for device_id in devices.values_list("id", flat=True):
-        ask(device_id, reason)
 
 
-def ask(device_id: uuid.UUID, reason: str) -> None:
-    """Let a device be woken soon, unless it is being woken already."""
-    # Jitter: what was lost together is not asked for together.
-    soon = clock.now() + timedelta(seconds=secrets.randbelow(_SPREAD_S * 1000) / 1000)
+def ask(device_ids: Iterable[uuid.UUID], reason: str) -> None:
+    """Let devices be woken soon, save those that are being woken already."""
+    fresh = list(device_ids)
+    for first in range(0, len(fresh), _ROWS_A_STATEMENT):
+        _ask(fresh[first : first + _ROWS_A_STATEMENT], reason)
+
+
+def _ask(device_ids: Sequence[uuid.UUID], reason: str) -> None:
+    asked = set(WakeUp.objects.filter(device_id__in=device_ids).values_list("device_id", flat=True))
+    rows = [_row(device_id, reason) for device_id in device_ids if device_id not in asked]
     try:
         with transaction.atomic():
-            WakeUp.objects.create(
-                device_id=device_id, reason=reason, asked_at=clock.now(), due_at=soon
-            )
+            WakeUp.objects.bulk_create(rows)
     except IntegrityError:
-        pass  # asked for already, and its intervals go on
+        # Another process has asked for one of them just now, or one is gone: each by itself.
+        for row in rows:
+            with suppress(IntegrityError), transaction.atomic():
+                row.save(force_insert=True)
+
+
+def _row(device_id: uuid.UUID, reason: str) -> WakeUp:
+    # Jitter: what was lost together is not asked for together.
+    soon = clock.now() + timedelta(seconds=secrets.randbelow(_SPREAD_S * 1000) / 1000)
+    return WakeUp(device_id=device_id, reason=reason, asked_at=clock.now(), due_at=soon)
 
 
 def answered(device_id: uuid.UUID) -> None:
@@ -90,17 +106,30 @@ def answered(device_id: uuid.UUID) -> None:
     WakeUp.objects.filter(device_id=device_id).delete()
 
 
-def send_due(client: CnsClient, seconds: float, a_second: int) -> int:
-    """Send what is due, at most `seconds` × `a_second` pushes a mail system; how many were sent.
+def send_due(client: CnsClient, a_second: int, seconds: float = 10.0) -> int:
+    """Send what is due for `seconds`, or until nothing is; returns how many were sent.
 
-    A wake-up that was overtaken by events (another phone has repaired the mailbox) is dropped.
+    Of a mail system at most `a_second` in any second, spread over it. A wake-up that was overtaken
+    by events (another phone has repaired the mailbox) is dropped.
     """
-    allowance = max(1, int(seconds * a_second))
-    due = WakeUp.objects.filter(due_at__lte=clock.now())
-    systems = due.values_list("device__mailbox__mail_system_id", flat=True).distinct()
-    chosen = [wakeup for system in list(systems) for wakeup in _choose(due, system, allowance)]
-    pages = range(0, len(chosen), _MOST_AT_ONCE)
-    return sum(_send(client, chosen[first : first + _MOST_AT_ONCE]) for first in pages)
+    total, ends = 0, time.monotonic() + seconds
+    while True:
+        begun = time.monotonic()
+        due = WakeUp.objects.filter(due_at__lte=clock.now())
+        systems = list(due.values_list("device__mailbox__mail_system_id", flat=True).distinct())
+        chosen = [wakeup for system in systems for wakeup in _allowed(due, system, a_second)]
+        pages = range(0, len(chosen), _MOST_AT_ONCE)
+        total += sum(_send(client, chosen[first : first + _MOST_AT_ONCE]) for first in pages)
+        now = time.monotonic()
+        if not systems or now >= ends:
+            return total
+        time.sleep(max(0.0, begun + wake_rate.WINDOW_S / _PARTS - now))
+
+
+def _allowed(due: QuerySet[WakeUp], system: int, a_second: int) -> list[WakeUp]:
+    """Those of a mail system that are sent now: a part of a second's share."""
+    chosen = _choose(due, system, -(-a_second // _PARTS))
+    return chosen[: wake_rate.take(system, len(chosen), a_second)] if chosen else []
 
 
 def _choose(due: QuerySet[WakeUp], system: int, allowance: int) -> list[WakeUp]:

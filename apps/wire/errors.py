@@ -29,7 +29,9 @@ class ConnectFailed(WireError):
 
 
 class TlsFailed(WireError):
-    """No TLS: `tls_untrusted`, `tls_pin_mismatch`, `ca_malformed`, or `tls_failed` for the rest."""
+    """No TLS: `tls_untrusted`, `tls_pin_mismatch`, `ca_malformed`, `client_certificate_unusable`,
+    or `tls_failed` for the rest.
+    """
 
     default_code = "tls_failed"
 

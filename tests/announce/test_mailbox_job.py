@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,13 +67,15 @@ class Relay:
         self.reached: set[tuple[str, str]] = set()
         self.payloads: list[dict[str, Any]] = []
 
-    async def send(self, service: str, pushes: Sequence[Push]) -> list[Result]:
+    async def send(
+        self, service: str, pushes: Sequence[Push], on_result: Callable[[Result], None]
+    ) -> None:
         for push in pushes:
             self.reached.add((service, push.token))
             self.payloads.append(push.payload)
             said = push.payload["data"] if service == "fcm" else push.payload["aps"].get("alert")
             self.titles += [(said or {}).get("title", "")]
-        return [Result(push.id, "accepted") for push in pushes]
+            on_result(Result(push.id, "accepted"))
 
 
 OPEN = Rules("sender_subject", vips=None, sound="default", group_conversations=True)
