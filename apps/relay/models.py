@@ -26,22 +26,44 @@ class Deployment(models.Model):
 
 
 class PushApp(models.Model):
-    """An app at a push service: the key to push with, and the deployments that may use it."""
+    """An app at a push service: credentials to push with, and the deployments that may use it."""
 
     class Platform(models.TextChoices):
-        """The push services; each has a folder of its own in `providers/`."""
+        """What callers address; each has an endpoint of its own."""
 
         APNS = "apns"
+        FCM = "fcm"
+
+    class Provider(models.TextChoices):
+        """Through whom its pushes go; each has a folder of its own in `providers/`."""
+
+        APNS = "apns"
+        FCM = "fcm"
+        SNS = "sns"
 
     platform = models.CharField(max_length=10, choices=Platform.choices)
+    provider = models.CharField(max_length=10, choices=Provider.choices, default=Provider.APNS)
     app = models.CharField(max_length=155)
-    key_id = models.CharField(max_length=10)
-    team_id = models.CharField(max_length=10)
+    # Release 0.1 reads these two; since then they are in `summary`.
+    key_id = models.CharField(max_length=10, blank=True, default="")
+    team_id = models.CharField(max_length=10, blank=True, default="")
+    # What the provider's check returned, wrapped by the vault.
     sealed_key = models.BinaryField()
+    # Random, new with every replacement of the credentials.
+    revision = models.CharField(max_length=32, blank=True, default="")
+    # What may be shown of them; see `Checked.summary`.
+    summary = models.JSONField(default=dict, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
     sandbox = models.BooleanField(default=False)
     # When a push service first accepted a push with this key and environment: until then "bad
     # device token" may as well mean that production and sandbox are mixed up.
     proven_at = models.DateTimeField(null=True)
+    # What the push service last had against the credentials or the app's set-up; empty when it
+    # has accepted a push since. Somebody must put it right.
+    trouble = models.CharField(max_length=64, blank=True, default="")
+    trouble_at = models.DateTimeField(null=True, blank=True)
+    # The least of the days-before-expiry at which it has been told; null: not yet.
+    expiry_told_days = models.PositiveSmallIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     deployments = models.ManyToManyField(Deployment, related_name="push_apps")
 

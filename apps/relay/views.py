@@ -42,7 +42,7 @@ def notify_apns(request: HttpRequest) -> HttpResponseBase:
     if LINES in request.headers.get("Accept", ""):
         lines = _lines(deployment, items, request_id.current())
         return StreamingHttpResponse(lines, content_type=LINES)
-    outcomes = dict(one for batch in deliver(deployment, items) for one in batch)
+    outcomes = dict(one for batch in deliver(deployment, "apns", items) for one in batch)
     logger.info("%s: %d notifications answered", deployment, len(items))
     results = [outcomes[item.id].as_json(item.id) for item in items]
     return JsonResponse({"version": PROTOCOL_VERSION, "results": results})
@@ -70,15 +70,11 @@ def _lines(deployment: Deployment, items: Sequence[Item], ids: str) -> Iterator[
     # The web server iterates after the view has returned: its log lines need their ids again.
     request_id.work_on([ids])
     begun, count = _line({"version": PROTOCOL_VERSION}), 0
-    try:
-        for batch in deliver(deployment, items):
-            count += len(batch)
-            lines = b"".join(_line(outcome.as_json(one)) for one, outcome in batch)
-            yield begun + lines
-            begun = b""
-    except TimeoutError:
-        logger.error("%s: %d notifications got no outcome", deployment, len(items) - count)
-        return
+    for batch in deliver(deployment, "apns", items):
+        count += len(batch)
+        lines = b"".join(_line(outcome.as_json(one)) for one, outcome in batch)
+        yield begun + lines
+        begun = b""
     yield begun + _line({"end": True, "count": count})
     logger.info("%s: %d notifications answered", deployment, count)
 

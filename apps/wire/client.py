@@ -70,14 +70,17 @@ _NOT_IN_HEADER = re.compile(r"[\r\n\x00]")
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How the peer is verified.
+    """How the peer is verified, and who we are.
 
     `ca_pem`: private CAs in PEM, in addition to the system's. `pins`: base64 SHA-256 of the
     SubjectPublicKeyInfo; any one of them must match the peer's certificate. Empty: no pinning.
+    `client_pem`: our certificate, then its issuers, and its private key without a password, all
+    in PEM; empty for none. A connection made with one is never used for requests with another.
     """
 
     ca_pem: str = ""
     pins: tuple[str, ...] = ()
+    client_pem: bytes = field(repr=False, default=b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,6 +475,11 @@ def _prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
         setopt(option, value)
     if tls.pins:
         setopt(pycurl.PINNEDPUBLICKEY, ";".join(f"sha256//{pin}" for pin in tls.pins))
+    if tls.client_pem:
+        setopt(pycurl.SSLCERT_BLOB, tls.client_pem)
+        setopt(pycurl.SSLKEY_BLOB, tls.client_pem)
+        # A session that is resumed would bring along the certificate it began with.
+        setopt(pycurl.SSL_SESSIONID_CACHE, 0)
 
 
 def _header_lines(headers: tuple[tuple[str, str], ...]) -> list[bytes]:
@@ -507,6 +515,9 @@ def _status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
     return status, headers
 
 
+# CURLE_HTTP2_STREAM, which pycurl has no name for: a stream that the peer has reset.
+_E_HTTP2_STREAM = 92
+
 _ERRORS: dict[int, tuple[type[WireError], str]] = {
     -1: (ConnectFailed, "client_closed"),
     pycurl.E_OPERATION_TIMEDOUT: (DeadlineExceeded, ""),
@@ -517,10 +528,15 @@ _ERRORS: dict[int, tuple[type[WireError], str]] = {
     pycurl.E_SEND_ERROR: (ConnectFailed, "connection_lost"),
     pycurl.E_RECV_ERROR: (ConnectFailed, "connection_lost"),
     pycurl.E_PARTIAL_FILE: (ConnectFailed, "connection_lost"),
+    pycurl.E_HTTP2: (ConnectFailed, "connection_lost"),
+    _E_HTTP2_STREAM: (ConnectFailed, "connection_lost"),
     pycurl.E_SSL_CONNECT_ERROR: (TlsFailed, "tls_failed"),
     pycurl.E_PEER_FAILED_VERIFICATION: (TlsFailed, "tls_untrusted"),
     pycurl.E_SSL_PINNEDPUBKEYNOTMATCH: (TlsFailed, "tls_pin_mismatch"),
     pycurl.E_SSL_CACERT_BADFILE: (TlsFailed, "ca_malformed"),
+    pycurl.E_SSL_CERTPROBLEM: (TlsFailed, "client_certificate_unusable"),
+    # Of a key that is missing or isn't the certificate's.
+    pycurl.E_BAD_FUNCTION_ARGUMENT: (TlsFailed, "client_certificate_unusable"),
     pycurl.E_URL_MALFORMAT: (ProtocolFailed, "url_malformed"),
 }
 

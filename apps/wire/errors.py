@@ -35,7 +35,9 @@ class ProxyFailed(ConnectFailed):
 
 
 class TlsFailed(WireError):
-    """No TLS: `tls_untrusted`, `tls_pin_mismatch`, `ca_malformed`, or `tls_failed` for the rest."""
+    """No TLS: `tls_untrusted`, `tls_pin_mismatch`, `ca_malformed`, `client_certificate_unusable`,
+    or `tls_failed` for the rest.
+    """
 
     default_code = "tls_failed"
 

@@ -20,6 +20,7 @@ DEAD = {
     "Unregistered",
 }
 RETRY = {
+    "IdleTimeout",
     "InternalServerError",
     "ServiceUnavailable",
     "Shutdown",

@@ -12,7 +12,8 @@ from django.core.management import CommandError, call_command
 
 from apps.cns.channel import load_channel, make_channel
 from apps.relay.models import Deployment, PushApp
-from apps.relay.push_apps import signing_key
+from apps.relay.providers.apns.credentials import read_credentials
+from apps.relay.push_apps import opened
 
 pytestmark = pytest.mark.django_db
 
@@ -101,7 +102,7 @@ def test_the_key_is_sealed(key_file: Path) -> None:
     push_app("add", "--app", APP, "--key-file", key_file, *IDS)
     stored = PushApp.objects.get()
     assert b"PRIVATE" not in bytes(stored.sealed_key)
-    assert signing_key(stored).p8 == key_file.read_bytes()
+    assert read_credentials(opened(stored).credentials).p8 == key_file.read_bytes()
 
 
 def test_a_key_is_replaced_and_sharing_stays(
@@ -111,18 +112,18 @@ def test_a_key_is_replaced_and_sharing_stays(
     push_app("add", "--app", APP, "--key-file", key_file, *IDS, "--share", "acme")
     fresh = tmp_path / "fresh.p8"
     fresh.write_bytes(p8(ec.generate_private_key(ec.SECP256R1())))
-    said = push_app("add", "--app", APP, "--key-file", fresh, *IDS, "--sandbox")
+    said = push_app("replace", "--app", APP, "--key-file", fresh, *IDS, "--sandbox")
     assert "sandbox" in said
     assert "with: acme" in said
-    assert signing_key(PushApp.objects.get()).p8 == fresh.read_bytes()
+    assert read_credentials(opened(PushApp.objects.get()).credentials).p8 == fresh.read_bytes()
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (("--app", "no bundle", *IDS), "bundle id"),
-        (("--app", APP, "--key-id", "short", "--team-id", "TEAM123456"), "--key-id"),
-        (("--app", APP, "--key-id", "KEYID12345", "--team-id", "team123456"), "--team-id"),
+        (("--app", APP, "--key-id", "short", "--team-id", "TEAM123456"), "key_id_malformed"),
+        (("--app", APP, "--key-id", "KEYID12345", "--team-id", "team123456"), "team_id_malformed"),
         (("--app", APP, *IDS, "--share", "nobody"), "no deployment"),
     ],
 )
@@ -146,7 +147,7 @@ def test_wrong_words_are_refused(
 def test_what_is_no_provider_key_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "wrong.p8"
     file.write_bytes(content)
-    with pytest.raises(CommandError, match="not a "):
+    with pytest.raises(CommandError, match="key_"):
         push_app("add", "--app", APP, "--key-file", file, *IDS)
     with pytest.raises(CommandError, match="can't be read"):
         push_app("add", "--app", APP, "--key-file", tmp_path / "none.p8", *IDS)

@@ -137,7 +137,7 @@ async def test_what_apns_puts_off_is_to_be_tried_again(
     assert len(site.apns.phones.arrivals(token)) == 1
 
 
-@pytest.mark.parametrize("reason", ["ExpiredProviderToken", "TopicDisallowed", "BadTopic"])
+@pytest.mark.parametrize("reason", ["InvalidProviderToken", "TopicDisallowed", "BadTopic"])
 async def test_what_is_ours_to_fix_is_not_tried_again(
     site: Site, client: CnsClient, token: str, reason: str
 ) -> None:

@@ -4,9 +4,10 @@ It answers as Apple documents it, and is stricter than Apple where Apple would t
 then quietly not show it: `rules.py` says where.
 """
 
+from apps.lab.apns.certificates import Asked
 from apps.lab.apns.faults import Fault
 from apps.lab.apns.phones import Arrival
 from apps.lab.apns.providers import ProviderKey
 from apps.lab.apns.server import LabApns
 
-__all__ = ["Arrival", "Fault", "LabApns", "ProviderKey"]
+__all__ = ["Arrival", "Asked", "Fault", "LabApns", "ProviderKey"]

@@ -1,7 +1,7 @@
 """One provider's HTTP/2 connection: frames in, answers out, and the faults that break it.
 
 Like Apple, it allows one stream at a time until a notification with a valid provider token came,
-and then as many as the server is set to.
+and then as many as the server is set to; a client that showed a certificate may have them at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from h2.exceptions import ProtocolError, StreamClosedError
 from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 
-from apps.lab.apns.answers import Answer
 from apps.lab.apns.faults import Fault
 from apps.lab.apns.rules import MAX_PAYLOAD_BYTES
 
@@ -39,18 +38,35 @@ class Request:
 
     headers: list[tuple[str, str]] = field(repr=False)
     body: bytearray = field(default_factory=bytearray, repr=False)
+    # In DER; empty from a client that showed none.
+    certificate: bytes = field(default=b"", repr=False)
+
+
+class Reply(Protocol):
+    """What is said back: an HTTP/2 header block and a body, which may be empty."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    def headers(self) -> list[tuple[str, str]]:
+        """The header block, `:status` first."""
+
+    def body(self) -> bytes:
+        """The body."""
 
 
 class Service(Protocol):
     """What a connection asks of the server."""
 
     streams: int
+    goaway_after: int
 
     def fault_for(self, request: Request) -> Fault | None:
         """The fault that shall happen to this request."""
 
-    def answer(self, request: Request, fault: Fault | None) -> Answer:
-        """Check a notification, deliver it, and say what APNs says."""
+    def answer(self, request: Request, fault: Fault | None) -> Reply:
+        """Check a notification, deliver it, and say what the push service says."""
 
     def opened(self, connection: Connection) -> None:
         """A connection begins."""
@@ -60,7 +76,12 @@ class Service(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """The server's side of one HTTP/2 connection."""
+    """The server's side of one HTTP/2 connection.
+
+    `first_streams`: how many streams are allowed before the first success.
+    """
+
+    first_streams = 1
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -70,6 +91,8 @@ class Connection(asyncio.Protocol):
         self._hanging: set[int] = set()
         self._trusted = False
         self._leaving = False
+        self._taken = 0
+        self._certificate = b""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -81,7 +104,10 @@ class Connection(asyncio.Protocol):
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             transport.abort()
             return
-        self._http.local_settings.update({SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+        self._certificate = (tls.getpeercert(binary_form=True) or b"") if tls is not None else b""
+        self._trusted = bool(self._certificate)
+        streams = self._service.streams if self._trusted else self.first_streams
+        self._http.local_settings.update({SettingCodes.MAX_CONCURRENT_STREAMS: streams})
         self._http.initiate_connection()
         self._flush()
 
@@ -113,7 +139,9 @@ class Connection(asyncio.Protocol):
         match event:
             case RequestReceived(stream_id=int(stream), headers=headers):
                 if not self._leaving:
-                    self._requests[stream] = Request([(str(k), str(v)) for k, v in headers or ()])
+                    named = [(str(name), str(value)) for name, value in headers or ()]
+                    self._requests[stream] = Request(named, certificate=self._certificate)
+                    self._count(stream)
             case DataReceived(stream_id=int(stream), data=data, flow_controlled_length=length):
                 self._http.acknowledge_received_data(length or 0, stream)
                 request = self._requests.get(stream)
@@ -158,7 +186,7 @@ class Connection(asyncio.Protocol):
                 self._answer(stream, self._service.answer(request, fault))
         self._flush()
 
-    def _answer(self, stream: int, answer: Answer) -> None:
+    def _answer(self, stream: int, answer: Reply) -> None:
         body = answer.body()
         try:
             self._http.send_headers(stream, answer.headers(), end_stream=not body)
@@ -182,13 +210,19 @@ class Connection(asyncio.Protocol):
         except (StreamClosedError, ProtocolError):
             return
 
+    def _count(self, stream: int) -> None:
+        """Take so many streams as a connection is set to, and no more."""
+        self._taken += 1
+        if 0 < self._service.goaway_after <= self._taken:
+            self._go_away(stream + 2)
+
     def _go_away(self, stream: int) -> None:
         """Refuse this stream and all later ones; h2's own GOAWAY would end earlier ones too."""
         self._leaving = True
         frame = GoAwayFrame(0, last_stream_id=max(stream - 2, 0), error_code=ErrorCodes.NO_ERROR)
-        self._flush()
+        data = self._http.data_to_send() + frame.serialize()
         if self._transport is not None:
-            self._transport.write(frame.serialize())
+            self._transport.write(data)
         self._requests = {s: r for s, r in self._requests.items() if s < stream}
 
     def _flush(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import uuid4
 
 from cryptography.hazmat.primitives import serialization
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from apps.lab.apns import rules
 from apps.lab.apns.answers import Answer, Refused
+from apps.lab.apns.certificates import PushCertificates
 from apps.lab.apns.connection import Connection, Request
 from apps.lab.apns.control import Control
 from apps.lab.apns.faults import Fault, Faults
@@ -32,6 +34,10 @@ class LabApns:
         answers: how often each (status, reason) was answered.
         connections_opened: how many connections providers have made so far.
         streams: how many streams a connection may have at once.
+        goaway_after: after how many streams a connection says GOAWAY, answers those, and closes;
+            0 for never.
+        certificates: issues push certificates, and knows whose are shown.
+        refused_dead: the tokens that were answered 410 so far.
     """
 
     def __init__(
@@ -41,12 +47,19 @@ class LabApns:
         port: int = 0,
         control_port: int = 0,
         streams: int = 1000,
+        sandbox: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tls = ca.issue("apns").server_context()
         self._tls.set_alpn_protocols(["h2"])
+        self.certificates = PushCertificates()
+        self._tls.verify_mode = ssl.CERT_OPTIONAL
+        self._tls.load_verify_locations(cadata=self.certificates.pem)
         self.ca_pem = ca.pem
         self.streams = streams
+        self.goaway_after = 0
+        self.refused_dead: set[str] = set()
+        self._sandbox = sandbox
         self.phones = Phones()
         self.faults = Faults()
         self.answers: Counter[tuple[int, str]] = Counter()
@@ -146,7 +159,16 @@ class LabApns:
         """Check a notification as Apple does, deliver it, and count the answer."""
         found = self._checked(request, fault)
         self.answers[found.status, found.reason] += 1
+        if found.status == 410:
+            path = dict(request.headers)[":path"]
+            self.refused_dead.add(path.rpartition("/")[2].lower())
         return found
+
+    def _topics(self, headers: Mapping[str, str], certificate: bytes) -> frozenset[str]:
+        """What the caller may push to, by its provider token or else its certificate."""
+        if certificate and "authorization" not in headers:
+            return self.certificates.check(certificate, sandbox=self._sandbox)
+        return self._providers.check(headers, self._clock())
 
     def _checked(self, request: Request, fault: Fault | None) -> Answer:
         apns_id = str(uuid4())
@@ -156,7 +178,7 @@ class LabApns:
             if fault is not None and fault.action == "refuse":
                 raise Refused(fault.reason)
             token = rules.device_token(headers)
-            allowed = self._providers.check(headers, self._clock())
+            allowed = self._topics(headers, request.certificate)
             topic = rules.topic(headers)
             if topic not in allowed:
                 raise Refused("TopicDisallowed")

@@ -1,1 +1,1 @@
-"""Apple Push Notification service over HTTP/2, with token authentication."""
+"""Apple Push Notification service over HTTP/2, by provider token or by client certificate."""
