@@ -149,6 +149,27 @@ class EnsSettings(BaseModel):
     relay_apns_ca_file: Path | None = Field(
         default=None, description="PEM bundle of private CAs for `ENS_RELAY_APNS_URL`."
     )
+    relay_fcm_url: str | None = Field(
+        default=None,
+        pattern=r"^https://[^/?#\s]+$",
+        description="Another address than Google's for FCM, for the lab.",
+    )
+    relay_fcm_token_url: str | None = Field(
+        default=None,
+        pattern=r"^https://[^?#\s]+$",
+        description="Another address than Google's where access tokens for FCM are given, for the "
+        "lab. What a service account's file names is never called.",
+    )
+    relay_fcm_ca_file: Path | None = Field(
+        default=None,
+        description="PEM bundle of private CAs for `ENS_RELAY_FCM_URL` and "
+        "`ENS_RELAY_FCM_TOKEN_URL`.",
+    )
+    relay_sns_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#\s]+$",
+        description="Another address than Amazon's for SNS, for tests.",
+    )
     guard_exceptions: list[IPv4Network | IPv6Network] = Field(
         default=[],
         description="Networks to which ENS may connect although the address guard refuses them "
@@ -266,6 +287,7 @@ class EnsSettings(BaseModel):
         "cns_key_file",
         "cns_ca_file",
         "relay_apns_ca_file",
+        "relay_fcm_ca_file",
         mode="after",
     )
     @classmethod
