@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('devices', '0002_android'),
+        ('devices', '0003_block'),
     ]
 
     operations = [
