@@ -6,8 +6,10 @@ SEED ?=
 SECONDS ?=
 SUBSCRIPTIONS ?=
 WAKEUPS ?=
+PUSHES ?=
+REPEATS ?=
 
-.PHONY: help run demo chaos simulate-day storm lab test fast screenshot
+.PHONY: help run demo chaos simulate-day storm bench-relay lab test fast screenshot
 help run lab test fast screenshot:
 	@$(PYTHON) dev.py $@
 demo:
@@ -18,3 +20,5 @@ simulate-day:
 	@$(PYTHON) dev.py simulate-day SEED=$(SEED) JSON=$(JSON)
 storm:
 	@$(PYTHON) dev.py storm SUBSCRIPTIONS=$(SUBSCRIPTIONS) SECONDS=$(SECONDS) WAKEUPS=$(WAKEUPS) JSON=$(JSON)
+bench-relay:
+	@$(PYTHON) dev.py bench-relay PUSHES=$(PUSHES) REPEATS=$(REPEATS) JSON=$(JSON)

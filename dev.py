@@ -22,7 +22,7 @@ VENV = HERE / ".venv"
 WINDOWS = os.name == "nt"
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 OLDEST = (3, 11)
-SWITCHES = ("MAILS", "JSON", "SEED", "SECONDS", "SUBSCRIPTIONS", "WAKEUPS")
+SWITCHES = ("MAILS", "JSON", "SEED", "SECONDS", "SUBSCRIPTIONS", "WAKEUPS", "PUSHES", "REPEATS")
 
 USAGE = """usage: python dev.py <command> [NAME=value ...]
 
@@ -31,6 +31,7 @@ USAGE = """usage: python dev.py <command> [NAME=value ...]
   chaos         MAILS mails in SECONDS seconds while everything is killed, restarted and cut
   simulate-day  a day in minutes, in which Exchange silently forgets subscriptions
   storm         Exchange restarts and forgets SUBSCRIPTIONS at once; writes var/storm.svg
+  bench-relay   the relay beside other senders: REPEATS times PUSHES pushes each; needs npm for one
   lab           the lab's servers alone, for trying other clients on them, until Ctrl-C
   test          every check: linters, types, imports, migrations, generated pages, all tests
   fast          the linter and the quick tests only
@@ -108,6 +109,15 @@ def _storm(switches: dict[str, str]) -> int:
     return _inside("-m", "apps.lab.storm", "--chart", str(chart), *words)
 
 
+def _bench_relay(switches: dict[str, str]) -> int:
+    # One of those it is compared with is a library that only checks need.
+    _install("requirements-dev.txt")
+    raw = HERE / "var" / "bench-relay.json"
+    raw.parent.mkdir(exist_ok=True)
+    words = _words(switches, "PUSHES", "REPEATS")
+    return _inside("-m", "apps.lab.bench_relay", "--raw", str(raw), *words)
+
+
 def _words(switches: dict[str, str], *wanted: str) -> list[str]:
     """The switches as the lab's programs take them: `--mails 20 --json`."""
     words = []
@@ -154,6 +164,7 @@ COMMANDS: dict[str, Callable[[dict[str, str]], int]] = {
     "chaos": _chaos,
     "simulate-day": _simulate_day,
     "storm": _storm,
+    "bench-relay": _bench_relay,
     "lab": _lab,
     "test": _test,
     "fast": _fast,
@@ -193,7 +204,7 @@ def _check_environment(home: Path) -> dict[str, str]:
             "ENS_ENV_FILE": str(home / "ens.env"),
             "ENS_SECRET_KEY": "only-for-checks-0123456789-0123456789",
             "ENS_LINK_ADDRESS": "https://ens.example/MailNotificationService/api/ens",
-            "ENS_ROLES": "device-api,notify,metrics,relay",
+            "ENS_ROLES": "device-api,notify,metrics,console,relay",
             "ENS_DATA_DIR": str(home),
             "ENS_MASTER_KEY_FILE": str(home / "master.key"),
             "ENS_RELAY_AUDIENCE": "https://cns.example",

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 BASE_DIR = Path(__file__).resolve().parent.parent
 PREFIX = "ENS_"
 
-Role = Literal["device-api", "notify", "metrics", "relay"]
+Role = Literal["device-api", "notify", "metrics", "console", "relay"]
 
 
 class SettingsInvalid(Exception):
@@ -50,8 +50,9 @@ class EnsSettings(BaseModel):
         default=["device-api", "notify", "metrics"],
         min_length=1,
         description="What this process serves, by comma: `device-api`, `notify` (the webhook "
-        "that Exchange calls), `metrics` (for Prometheus), `relay` (our CNS). A process with the "
-        "role `relay` alone needs only the relay's tables.",
+        "that Exchange calls), `metrics` (for Prometheus), `console` (for administrators), "
+        "`relay` (our CNS). Keep `console` off a listener that the internet reaches. A process "
+        "with the role `relay` alone needs only the relay's tables.",
     )
     data_dir: Path = Field(
         BASE_DIR / "var",
@@ -172,6 +173,13 @@ class EnsSettings(BaseModel):
         description="How log lines look: `line` for people, `json` for log collectors, one object "
         "a line.",
     )
+    audit_days: int = Field(
+        730,
+        ge=30,
+        le=36500,
+        description="How many days the audit log is kept. Shortening this does not shorten the "
+        "time of what is in it already.",
+    )
     metrics_token: SecretStr | None = Field(
         default=None,
         min_length=32,
@@ -185,6 +193,36 @@ class EnsSettings(BaseModel):
         "to=admin@example.com`, `jsons://hooks.example.com/ens` (webhook), `syslog://`, "
         "`rsyslog://log.example.com`; `eventlog://ENS` for the Windows Event Log. They hold "
         "passwords: better in a file, named by `ENS_ALERT_URLS_FILE`.",
+    )
+
+    console_idle_minutes: int = Field(
+        30,
+        ge=1,
+        le=1440,
+        description="After so many minutes without a request an administrator must sign in again.",
+    )
+    console_session_hours: int = Field(
+        12,
+        ge=1,
+        le=168,
+        description="After so many hours an administrator must sign in again in any case.",
+    )
+    console_failures: int = Field(
+        5,
+        ge=3,
+        le=50,
+        description="After so many wrong passwords in a row a user name is locked for "
+        "`ENS_CONSOLE_LOCKED_MINUTES`.",
+    )
+    console_locked_minutes: int = Field(
+        15, ge=1, le=1440, description="How long a user name stays locked."
+    )
+    hsts_seconds: int = Field(
+        0,
+        ge=0,
+        le=63_072_000,
+        description="`max-age` of Strict-Transport-Security, which tells browsers to use https "
+        "only; 0 sends none. 31536000 (a year) once https works for good.",
     )
 
     @field_validator(

@@ -6,7 +6,7 @@ import logging
 
 import dj_database_url
 
-from ens_project import __version__, env
+from ens_project import __version__, console, env
 
 ENS = env.load_or_exit()
 ENS_VERSION = __version__
@@ -30,6 +30,8 @@ if not RELAY_ONLY:
         "treebeard",
         "apps.eventlog",
         "apps.alerts",
+        "apps.audit",
+        "apps.diagnosis",
         "apps.tenants",
         "apps.keypairs",
         "apps.devices",
@@ -38,11 +40,19 @@ if not RELAY_ONLY:
         "apps.subscriptions",
         "apps.announce",
         "apps.api",
+        "apps.administrators",
+        "apps.console",
+        *console.APPS,
     ]
 
 MIDDLEWARE = ["apps.request_id.middleware", "django.middleware.security.SecurityMiddleware"]
 if not RELAY_ONLY:
     MIDDLEWARE.append("whitenoise.middleware.WhiteNoiseMiddleware")
+    if "console" in ENS.roles:
+        MIDDLEWARE += console.MIDDLEWARE
+    MIDDLEWARE.append(console.ALLAUTH_MIDDLEWARE)
+    globals().update(console.settings_of(ENS))
+CONSOLE_PATH = console.base_path(ENS)
 
 ROOT_URLCONF = "ens_project.urls"
 WSGI_APPLICATION = "ens_project.wsgi.application"
@@ -52,6 +62,7 @@ TEMPLATES = [
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
+        "OPTIONS": {"context_processors": console.CONTEXT_PROCESSORS},
     }
 ]
 
@@ -154,9 +165,13 @@ LOGGING = {
         # A task's INFO lines cost more than the task (DESIGN.md, section 8).
         "celery": {"level": "WARNING"},
         "kombu": {"level": "WARNING"},
+        # What its INFO lines say is in the audit log.
+        "axes": {"level": "WARNING"},
         # Its lines hold the URLs that alerts go to, with their passwords.
         "apprise": {"level": "CRITICAL", "propagate": False},
         "urllib3": {"level": "ERROR"},
+        # Below that it writes whole requests: content, device tokens.
+        "botocore": {"level": "ERROR"},
     },
 }
 # A log call that fails would print its arguments, whatever they hold.
@@ -216,6 +231,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 3600},
     },
     "alerts": {"task": "alerts.send", "schedule": 10.0, "options": {"expires": 10}},
+    "audit": {"task": "audit.purge", "schedule": 3600.0, "options": {"expires": 3600}},
     "history": {"task": "history.housekeeping", "schedule": 60.0, "options": {"expires": 60}},
     "housekeeping": {
         "task": "subscriptions.housekeeping",

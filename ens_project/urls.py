@@ -21,6 +21,8 @@ if "metrics" in settings.ENS.roles:
     from apps.operations.metrics import metrics  # its tables are not in a relay of its own
 
     urlpatterns.append(path(f"{_base}metrics", metrics))
+if "console" in settings.ENS.roles:
+    urlpatterns.append(path(f"{_base}console/", include("apps.console.urls")))
 if "relay" in settings.ENS.roles:
     urlpatterns.append(path("nws/", include("apps.relay.urls")))
     urlpatterns.append(path("nws/ready", relay_ready))

@@ -53,7 +53,7 @@ def test_help_is_no_mistake() -> None:
 def test_an_unknown_switch_is_named() -> None:
     done = call("demo", "MAIL=20")
     assert done.returncode == 2
-    known = "MAILS, JSON, SEED, SECONDS, SUBSCRIPTIONS, WAKEUPS"
+    known = "MAILS, JSON, SEED, SECONDS, SUBSCRIPTIONS, WAKEUPS, PUSHES, REPEATS"
     assert done.stderr.strip() == f"dev.py: MAIL is not a switch; known are {known}"
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from apps import request_id
 from apps.cns.answer import Result
-from apps.cns.client import CnsClient, Push
+from apps.cns.client import CnsClient, Push, Service
 from apps.cns.errors import CnsRefused, CnsUnavailable
 from apps.history import counters, names
 
@@ -27,10 +27,14 @@ _OURS_TO_FIX_S: Final = 60.0
 
 
 class Pusher:
-    """Collects pushes and sends them in batches; each caller gets its own push's result."""
+    """Collects pushes to one push service and sends them in batches.
 
-    def __init__(self, cns: CnsClient) -> None:
+    Each caller gets its own push's result.
+    """
+
+    def __init__(self, cns: CnsClient, service: Service = "apns") -> None:
         self._cns = cns
+        self._service = service
         self._waiting: list[tuple[Push, asyncio.Future[Result]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._calls: set[asyncio.Task[None]] = set()
@@ -66,7 +70,7 @@ class Pusher:
 
         request_id.work_on(push.request_id for push, _ in batch)
         try:
-            await self._cns.send("apns", [push for push, _ in batch], tell)
+            await self._cns.send(self._service, [push for push, _ in batch], tell)
             counters.count(names.RELAY_CALLS, label="answered")
         except CnsUnavailable as error:
             again, reason = max(error.retry_after_s, 1.0), error.code

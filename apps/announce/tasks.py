@@ -12,6 +12,7 @@ from celery.signals import worker_shutting_down
 from apps.announce.drain import Drain
 from apps.announce.mailbox_job import MailboxJob
 from apps.announce.pushing import Pusher
+from apps.cns.client import Service
 from apps.cns.configured import shared_client
 from apps.eventlog.factory import get_log
 from apps.history import counters, names
@@ -41,7 +42,12 @@ def drain() -> int:
 
 @lru_cache(maxsize=1)
 def _drain() -> Drain:
-    job = MailboxJob(get_log(), mail_server(), Pusher(shared_client()))
+    cns = shared_client()
+    pushers: dict[Service, Pusher] = {
+        "apns": Pusher(cns, "apns"),
+        "fcm": Pusher(cns, "fcm"),
+    }
+    job = MailboxJob(get_log(), mail_server(), pushers)
     return Drain(get_log(), job, worker_name(), _MAILBOXES_AT_ONCE)
 
 

@@ -3,23 +3,21 @@ joins are counted per user and address, and of the rest only failures."""
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.http import HttpRequest
 
+from apps import client_address as clients
 from apps.api.models import AttemptWindow
 from apps.api.problems import Problem
 from apps.vault.lookup import lookup_hmac
 
 _KEPT_S: Final = 86400
-_WITH_PORT: Final = re.compile(r"([0-9.]+):[0-9]+|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,37 +72,13 @@ JOINS: Final = Limit("joins", attempts=20, window_s=3600)
 
 def client_address(request: HttpRequest) -> str:
     """The caller's address; X-Forwarded-For counts only where listed proxies wrote it."""
-    peer = str(request.META.get("REMOTE_ADDR", ""))
-    forwarded = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",")]
-    while forwarded and _is_proxy(peer):
-        candidate = forwarded.pop()
-        if not candidate:
-            break
-        peer = candidate
-    address = _address(peer)
+    address = clients.client_address(request)
     if isinstance(address, IPv6Address):
         # One customer has a whole /64 and could take a new address for each attempt.
         return str(IPv6Network((address, 64), strict=False))
-    return str(address or peer[:64])
+    return str(address)
 
 
 def forget() -> None:
     """Delete the windows that are long over."""
     AttemptWindow.objects.filter(window__lt=int(time.time()) - _KEPT_S).delete()
-
-
-def _is_proxy(text: str) -> bool:
-    address = _address(text)
-    return address is not None and any(
-        address in network for network in settings.ENS.trusted_proxies
-    )
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address as servers and proxies write it: some add the port (IIS), some map IPv4."""
-    found = _WITH_PORT.fullmatch(text)
-    try:
-        address = ip_address(found[1] or found[2] if found else text)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

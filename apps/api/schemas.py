@@ -12,11 +12,26 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 from rest_framework import serializers
 
-from apps.announce.payload import LEVELS
+from apps.announce.policy import LEVELS, SOUND
 from apps.devices.models import DeviceState, Platform
 
-_TOKEN: Final = re.compile(r"(?:[0-9a-fA-F]{2}){32,100}")
-_APP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,154}")
+# A coordinate on P-256 (RFC 7518, section 6.2.1.2), a time of a day, an address' SHA-256, a file.
+_COORDINATE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+_TIME: Final = re.compile(r"\A(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z")
+_SOUND: Final = re.compile(rf"\A{SOUND.pattern}\Z")
+_USER_ID: Final = re.compile(r"\A[0-9a-f]{64}\Z")
+# An APNs device token, and an FCM registration token, which is opaque text.
+_TOKENS: Final = {
+    Platform.IOS: re.compile(r"(?:[0-9a-fA-F]{2}){32,100}"),
+    Platform.ANDROID: re.compile(r"[A-Za-z0-9_:.-]{32,4096}"),
+}
+# A bundle id, and a package name: https://developer.android.com/build/configure-app-module
+_APPS: Final = {
+    Platform.IOS: re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,154}"),
+    Platform.ANDROID: re.compile(
+        r"(?=.{3,155}\Z)[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)+"
+    ),
+}
 
 
 class Strict(serializers.Serializer):
@@ -67,6 +82,7 @@ class SubscribeAnswer(serializers.Serializer):
     device_secret = serializers.CharField(help_text="Told once; for checkin and unsubscribe.")
     state = serializers.ChoiceField(choices=["joining"])
     poll_seconds = serializers.IntegerField(help_text="Check in so often until joined.")
+    signing_keys = serializers.DictField(help_text="RFC 7517: a JWK Set, to verify pushes with.")
 
 
 class CheckinRequest(Strict):
@@ -80,6 +96,7 @@ class CheckinAnswer(serializers.Serializer):
     do = serializers.ChoiceField(choices=["nothing", "send_credentials", "subscribe"])
     checkin_seconds = serializers.IntegerField(help_text="When to check in next.")
     poll_seconds = serializers.IntegerField(help_text="The same while joining.")
+    signing_keys = serializers.DictField(help_text="RFC 7517: a JWK Set, to verify pushes with.")
 
 
 class UnsubscribeRequest(Strict):
@@ -116,8 +133,27 @@ class DeviceRef(Strict):
     app_version = _line(40, required=False, default="")
 
 
+class QuietHours(Strict):
+    """Daily, or on `days` (1 is Monday), from `begin` to `end`; over midnight if `end` is first."""
+
+    days = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=7),
+        required=False,
+        allow_empty=False,
+        max_length=7,
+    )
+    begin = serializers.RegexField(_TIME)
+    end = serializers.RegexField(_TIME)
+
+
 class Wishes(Strict):
     content = serializers.ChoiceField(choices=LEVELS, required=False, default="")
+    vips = serializers.ListField(
+        child=_line(320), required=False, max_length=100, help_text="Only they ring."
+    )
+    quiet_hours = serializers.ListField(child=QuietHours(), required=False, max_length=8)
+    sound = serializers.RegexField(_SOUND, required=False, help_text="A sound file, or `none`.")
+    group_conversations = serializers.BooleanField(required=False)
 
 
 class _Claims(Strict):
@@ -125,19 +161,22 @@ class _Claims(Strict):
     jti = _line(128)
 
     def validate_content_key(self, value: dict[str, Any]) -> dict[str, str]:
-        """Only a P-256 public key, cut down to what it needs."""
-        try:
-            key = ECKey.import_key({name: value[name] for name in ("kty", "crv", "x", "y")})
-        except (JoseError, ValueError, KeyError, TypeError):
-            raise serializers.ValidationError("not an EC public key") from None
+        """Only a P-256 public key, cut down to what it needs; import proves it is on the curve."""
+        kept = {name: str(value.get(name)) for name in ("kty", "crv", "x", "y")}
         if value.get("crv") != "P-256" or "d" in value:
             raise serializers.ValidationError("not a P-256 public key")
-        return {name: str(key.as_dict(private=False)[name]) for name in ("kty", "crv", "x", "y")}
+        if not all(_COORDINATE.fullmatch(kept[name]) for name in ("x", "y")):
+            raise serializers.ValidationError("not a P-256 public key")
+        try:
+            ECKey.import_key(dict(kept))
+        except (JoseError, ValueError, TypeError):
+            raise serializers.ValidationError("not a P-256 public key") from None
+        return kept
 
-    def validate_push_token(self, value: str) -> str:
-        if not _TOKEN.fullmatch(value):
-            raise serializers.ValidationError("not hexadecimal")
-        return value.lower()
+    def validate_time_zone(self, value: str) -> str:
+        if value and value not in zoneinfo.available_timezones():
+            raise serializers.ValidationError("not an IANA time zone")
+        return value
 
     def validate_email(self, value: str) -> str:
         try:
@@ -145,6 +184,13 @@ class _Claims(Strict):
         except DjangoValidationError:
             raise serializers.ValidationError("not an address") from None
         return value
+
+
+def _push_token(platform: str, value: str) -> str:
+    """A push token in the one form that it is known by."""
+    if not _TOKENS[Platform(platform)].fullmatch(value):
+        raise serializers.ValidationError({"push_token": "not a token of this platform"})
+    return value.lower() if platform == Platform.IOS else value
 
 
 class SubscriptionClaims(_Claims):
@@ -155,34 +201,38 @@ class SubscriptionClaims(_Claims):
     ews_url = _line(500, required=False, default="")
     platform = serializers.ChoiceField(choices=Platform.choices)
     app_id = _line(155)
-    push_token = _line(200)
+    push_token = _line(4096)
     content_key = serializers.DictField(required=False)
     device_ref = DeviceRef(required=False)
     time_zone = _line(64, required=False, default="")
     wishes = Wishes(required=False)
+    accounts = serializers.ListField(
+        child=serializers.RegexField(_USER_ID), required=False, max_length=50
+    )
 
-    def validate_app_id(self, value: str) -> str:
-        if not _APP.fullmatch(value):
-            raise serializers.ValidationError("not a bundle id")
-        return value
-
-    def validate_time_zone(self, value: str) -> str:
-        if value and value not in zoneinfo.available_timezones():
-            raise serializers.ValidationError("not an IANA time zone")
-        return value
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        platform = attrs["platform"]
+        if not _APPS[Platform(platform)].fullmatch(attrs["app_id"]):
+            raise serializers.ValidationError({"app_id": "not an app's name on this platform"})
+        return attrs | {"push_token": _push_token(platform, attrs["push_token"])}
 
 
 class CheckinClaims(_Claims):
-    """The plaintext of the JWE in `checkin`."""
+    """The plaintext of the JWE in `checkin`; `context` holds the device's `platform`."""
 
     device_id = serializers.UUIDField()
     counter = serializers.IntegerField(min_value=1, max_value=2**62)
     email = _line(320, required=False)
     credentials = BasicCredentials(required=False)
     content_key = serializers.DictField(required=False)
-    push_token = _line(200, required=False)
+    push_token = _line(4096, required=False)
+    time_zone = _line(64, required=False)
+    wishes = Wishes(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("credentials" in attrs) != ("email" in attrs):
             raise serializers.ValidationError("email and credentials come together")
+        if "push_token" in attrs:
+            token = _push_token(self.context["platform"], attrs["push_token"])
+            return attrs | {"push_token": token}
         return attrs

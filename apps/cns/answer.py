@@ -145,11 +145,15 @@ class Answer:
         self._on_result(result)
 
 
+def problem_code(response: Response) -> str:
+    """The code of a relay's problem document; empty for what is none."""
+    code = _object(response.body).get("code")
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
+
+
 def _raise_for(response: Response) -> None:
     content = _object(response.body)
-    code = content.get("code")
-    if not isinstance(code, str) or not _CODE.fullmatch(code):
-        code = f"http_{response.status}"
+    code = problem_code(response) or f"http_{response.status}"
     # The HTTP library sends a request again when a kept-alive connection dies under it. If the
     # first copy had arrived, the second is a replay, and what became of the pushes is unknown.
     may_be_repeated = response.status == 429 or code == "nonce_replayed"

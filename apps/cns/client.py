@@ -11,11 +11,13 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from apps import request_id
-from apps.cns.answer import LINES, Answer, Result
+from apps.cns.answer import LINES, Answer, Result, problem_code
 from apps.cns.channel import load_channel
 from apps.cns.errors import CnsUnavailable
 from apps.wire.client import Client, Request, Tls
 from apps.wire.errors import WireError
+
+Service = Literal["apns", "fcm"]
 
 PROTOCOL_VERSION = 1
 MAX_PUSHES = 500
@@ -76,9 +78,17 @@ class CnsClient:
         self._deadline_s = deadline_s
         self._http = Client()
 
+    def sign_with(self, key_pem: bytes) -> None:
+        """Sign with another key from now on.
+
+        Raises:
+            apps.cns.channel.ChannelUnusable: `key_pem` can't be used; the old one stays.
+        """
+        self._channel = load_channel(key_pem)
+
     async def send(
         self,
-        platform: Literal["apns"],
+        platform: Service,
         pushes: Sequence[Push],
         on_result: Callable[[Result], None] = lambda _: None,
     ) -> list[Result]:
@@ -111,6 +121,26 @@ class CnsClient:
                 raise
             code = error.code
         return answer.results(code)
+
+    async def knock(self) -> str:
+        """Make a signed call without any push, to learn whether the relay would take ours.
+
+        Returns `ok`, or the relay's code for why not (`certificate_unknown`, `clock_mismatch`, …).
+
+        Raises:
+            CnsUnavailable: no answer, or none of a relay.
+        """
+        try:
+            response = await self._http.perform(self._request("apns", []))
+        except WireError as error:
+            raise CnsUnavailable(error.code) from None
+        code = problem_code(response)
+        # Whose signature is good is told that there is nothing in the call; others hear it before.
+        if response.status == 200 or code == "body_malformed":
+            return "ok"
+        if not code:
+            raise CnsUnavailable(f"http_{response.status}")
+        return code
 
     async def close(self) -> None:
         """Close the connections; calls under way fail."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Final, Literal
 
 from django.db import models
 
@@ -43,9 +44,17 @@ class DeviceState(models.TextChoices):
 
 
 class Platform(models.TextChoices):
-    """The push services that a device may be reached through."""
+    """What runs on a device; PUSH_SERVICES says through whom it is reached."""
 
     IOS = "ios"
+    ANDROID = "android"
+
+
+# What the CNS calls the push service of each platform: `/nws/notify/<service>`.
+PUSH_SERVICES: Final[dict[str, Literal["apns", "fcm"]]] = {
+    Platform.IOS: "apns",
+    Platform.ANDROID: "fcm",
+}
 
 
 class Device(models.Model):
@@ -72,6 +81,11 @@ class Device(models.Model):
     ews_url = models.CharField(max_length=500, blank=True, default="")
     content_key = models.TextField(blank=True, default="")
     content_wish = models.CharField(max_length=16, blank=True, default="")
+    # HMACs of the users whose mail the app says it is set up for, until this device has proved
+    # its mailbox; null when it said nothing, or nothing is left to do.
+    accounts = models.JSONField(null=True, blank=True)
+    # What else it asks for (announce/policy.py); addresses stand in it as HMACs.
+    wishes = models.JSONField(default=dict, blank=True)
     time_zone = models.CharField(max_length=64, blank=True, default="")
     uem_hmac = models.CharField(max_length=64, blank=True, default="", db_index=True)
     eas_hmac = models.CharField(max_length=64, blank=True, default="", db_index=True)
@@ -87,4 +101,23 @@ class Device(models.Model):
             models.UniqueConstraint(
                 fields=["mailbox", "app_id", "push_token_hmac"], name="one_device_a_token"
             )
+        ]
+
+
+class Block(models.Model):
+    """A name of a phone that may not join in an organization group and below it (blocks.py)."""
+
+    kind = models.CharField(max_length=10)
+    value_hmac = models.CharField(max_length=64)
+    # The path of that group in the tree.
+    scope = models.CharField(max_length=255)
+    reason = models.CharField(max_length=40, blank=True, default="")
+    # Which device it was blocked with; null for a name that nobody had yet.
+    device_id = models.UUIDField(null=True, blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "devices_block"
+        constraints = [
+            models.UniqueConstraint(fields=["kind", "value_hmac", "scope"], name="blocked_once")
         ]

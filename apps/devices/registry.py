@@ -10,11 +10,13 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.dispatch import Signal
 
 from apps import clock
+from apps.devices import blocks
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.tenants.models import MailSystem, OrganizationGroup
 from apps.vault.lookup import lookup_hmac
@@ -61,6 +63,8 @@ class Description:
     ews_url: str
     content_key: dict[str, str] | None = None
     content_wish: str = ""
+    wishes: dict[str, Any] = field(default_factory=dict, repr=False)
+    accounts: tuple[str, ...] | None = field(default=None, repr=False)
     time_zone: str = ""
     uem_id: str = field(default="", repr=False)
     eas_id: str = field(default="", repr=False)
@@ -96,7 +100,8 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     """Make a device, or take over the row of the same app, push token and mailbox.
 
     Returns the device and its new secret, which is told once and kept only as a hash; None when
-    that row is blocked. The old secret stops working: a reinstalled app replaces itself.
+    that row, or what the phone is called, is blocked (blocks.py). The old secret stops working: a
+    reinstalled app replaces itself.
     """
     secret = _SECRET_PREFIX + secrets.token_urlsafe(32)
     token_hmac = lookup_hmac("push-token", said.push_token)
@@ -106,6 +111,8 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
         .first()
     )
     if device is not None and device.state == DeviceState.BLOCKED:
+        return None
+    if blocks.listed(og, _names(said)):
         return None
     if device is None:
         device = Device(id=uuid.uuid4(), mailbox=mailbox, push_token_hmac=token_hmac)
@@ -118,7 +125,9 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.secret_hash = _hash(secret)
     device.proved_at, device.counter, device.last_checkin_at = None, 0, now
     device.content_key = json.dumps(said.content_key) if said.content_key else ""
-    device.content_wish, device.time_zone = said.content_wish, said.time_zone
+    device.content_wish, device.wishes = said.content_wish, said.wishes
+    device.time_zone = said.time_zone
+    device.accounts = _account_hmacs(mailbox, said.accounts)
     device.uem_hmac = lookup_hmac("uem", said.uem_id) if said.uem_id else ""
     device.eas_hmac = lookup_hmac("eas", said.eas_id) if said.eas_id else ""
     device.model_name, device.os_version = said.model_name, said.os_version
@@ -126,6 +135,15 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.save()
     _tell(device.id, DeviceState.JOINING, "")
     return device, secret
+
+
+def _names(said: Description) -> list[blocks.Name]:
+    names = [blocks.name("push-token", said.push_token)]
+    if said.uem_id:
+        names.append(blocks.name("uem", said.uem_id))
+    if said.eas_id:
+        names.append(blocks.name("eas", said.eas_id))
+    return names
 
 
 def authenticate(device_id: uuid.UUID, secret: str) -> Device | None:
@@ -157,6 +175,10 @@ def proved(device_id: uuid.UUID, enrolment: str | None = None) -> bool:
     `enrolment` is the `secret_hash` that the device had when it sent them. With another one since,
     the row belongs to somebody who has proved nothing; False then.
     """
+    device = Device.objects.select_related("og").filter(id=device_id).first()
+    # A block and a subscribe that met may each have missed the other; nobody joins past both.
+    if device is None or _bar(device, blocks.names_of(device)):
+        return False
     rows = Device.objects.filter(id=device_id, state__in=MAY_PROVE)
     if enrolment is not None:
         rows = rows.filter(secret_hash=enrolment)
@@ -165,6 +187,52 @@ def proved(device_id: uuid.UUID, enrolment: str | None = None) -> bool:
     if moved:
         _tell(device_id, DeviceState.ACTIVE, "proved")
     return moved
+
+
+def _bar(device: Device, names: list[blocks.Name]) -> bool:
+    """Block a device whose phone is blocked by one of these names."""
+    if not blocks.listed(device.og, names):
+        return False
+    move(device.id, DeviceState.BLOCKED, "listed")
+    disarm(device.id)
+    return True
+
+
+def unblock(device_id: uuid.UUID) -> bool:
+    """Let a blocked device subscribe again; its token and secret are gone, so it must.
+
+    Not a move of MOVES: no dead push token and no missed check-in may ever lead out of a block.
+    """
+    rows = Device.objects.filter(id=device_id, state=DeviceState.BLOCKED)
+    to, reason = DeviceState.RETIRED, "unblocked"
+    freed = bool(rows.update(state=to, reason=reason, state_at=clock.now()))
+    if freed:
+        _tell(device_id, to, reason)
+    return freed
+
+
+def handed_on(device_id: uuid.UUID) -> list[Device]:
+    """The devices that a newly proved one has replaced on its phone; each is named once.
+
+    They have its app and push token, joined before it, and serve a mailbox that is not among the
+    accounts which the app named. Only the tree of its organization is looked at.
+    """
+    device = Device.objects.select_related("og").filter(id=device_id).first()
+    if device is None or device.accounts is None:
+        return []
+    Device.objects.filter(id=device_id).update(accounts=None)
+    return list(
+        Device.objects.select_related("mailbox")
+        .filter(
+            app_id=device.app_id,
+            push_token_hmac=device.push_token_hmac,
+            push_token_at__lt=device.push_token_at,
+            state__in=MAY_PROVE,
+            og__path__startswith=device.og.line_paths()[0],
+        )
+        .exclude(id=device.id)
+        .exclude(mailbox__user_hmac__in=device.accounts)
+    )
 
 
 def active_among(device_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
@@ -194,6 +262,8 @@ def replace_push_token(device: Device, token: str) -> None:
     token_hmac = lookup_hmac("push-token", token)
     if token_hmac == device.push_token_hmac:
         return
+    if _bar(device, [("push-token", token_hmac)]):
+        return  # a blocked phone that called itself something else
     with transaction.atomic():
         # Another row of this mailbox with that token is the same phone before a reinstall.
         Device.objects.filter(
@@ -216,6 +286,16 @@ def replace_content_key(device: Device, content_key: dict[str, str]) -> None:
     Device.objects.filter(id=device.id).update(content_key=json.dumps(content_key))
 
 
+def replace_wishes(device: Device, content_wish: str, wishes: dict[str, Any]) -> None:
+    """Take what a device asks for from now on; all of it, not only what has changed."""
+    Device.objects.filter(id=device.id).update(content_wish=content_wish, wishes=wishes)
+
+
+def replace_time_zone(device: Device, time_zone: str) -> None:
+    """Take the time zone that the phone is in now: an IANA name."""
+    Device.objects.filter(id=device.id).update(time_zone=time_zone)
+
+
 def retire_dead_token(device_id: uuid.UUID, token: str, dead_since: datetime | None) -> bool:
     """Retire a device whose push token the push service calls dead.
 
@@ -235,6 +315,12 @@ def disarm(device_id: uuid.UUID) -> None:
     Device.objects.filter(id=device_id).update(
         push_token_sealed=b"", secret_hash="", content_key="", proved_at=None
     )
+
+
+def _account_hmacs(mailbox: Mailbox, user_ids: Collection[str] | None) -> list[str] | None:
+    if user_ids is None:
+        return None
+    return sorted({mailbox.user_hmac, *(lookup_hmac("user", each) for each in user_ids)})
 
 
 def _tell(device_id: uuid.UUID, to: DeviceState, reason: str) -> None:

@@ -47,6 +47,26 @@ class MailboxNotFound(ExchangeError):
     default_code = "mailbox_not_found"
 
 
+class MailboxMoving(ExchangeError):
+    """ErrorMailboxMoveInProgress: the mailbox comes back by itself when its move is done."""
+
+    default_code = "mailbox_moving"
+    transient = True
+
+
+class StoreUnavailable(ExchangeError):
+    """The mailbox' database is dismounted or failing over; nothing is wrong with the account."""
+
+    default_code = "mailbox_store_unavailable"
+    transient = True
+
+
+class VersionRefused(ExchangeError):
+    """The server doesn't speak the EWS version of our requests."""
+
+    default_code = "exchange_version"
+
+
 class ItemNotFound(ExchangeError):
     """The item is gone: deleted, or moved out of reach."""
 

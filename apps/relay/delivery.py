@@ -25,6 +25,7 @@ logger = getLogger(__name__)
 # The providers' own deadlines end every notification; this ends a loop that has died.
 _TIMEOUT_S = 15.0
 _RETRY_S = 5.0
+_DOUBTFUL = frozenset(["BadDeviceToken", "SENDER_ID_MISMATCH"])
 
 Answer = tuple[str, Outcome]
 _Jobs = list[tuple[Provider, OpenApp, list[Notification]]]
@@ -144,11 +145,12 @@ class _Sending:
     def _is_doubtful(self, app: str, outcome: Outcome) -> bool:
         """Don't call a device token dead before these credentials and environment worked once.
 
-        With production and sandbox mixed up APNs answers BadDeviceToken to every push, and a
-        whole fleet would be retired for one wrong switch.
+        With production and sandbox mixed up APNs answers BadDeviceToken to every push, and FCM
+        SENDER_ID_MISMATCH with another project's account: a whole fleet would be retired for one
+        wrong switch or file.
         """
         unproven = app in self._unproven and app not in self.accepted
-        return unproven and outcome.reason == "BadDeviceToken"
+        return unproven and outcome.reason in _DOUBTFUL
 
     def _answer(self, *answers: Answer) -> None:
         for each in answers:

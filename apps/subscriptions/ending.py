@@ -98,13 +98,29 @@ def hand_over(device: Device) -> None:
             Subscription.objects.filter(id=subscription.id).update(
                 hand_over_by=clock.now() + HAND_OVER
             )
-            for other in others:
-                if other.state == DeviceState.ACTIVE:
-                    wakeups.ask(other.id, "hand_over")
+            awake = [other.id for other in others if other.state == DeviceState.ACTIVE]
+            wakeups.ask(awake, "hand_over")
         else:
             end(subscription.id, "owner_left", shred_now=True)
     if current and not others:
         end(current, "owner_left", shred_now=True)
+
+
+def shred(device: Device, reason: str) -> None:
+    """Destroy a device's credentials now; the mailbox's other phones are asked for theirs.
+
+    Also those of subscriptions that ended before and are still drained with them.
+    """
+    owned = Subscription.objects.filter(owner=device)
+    served = False
+    for subscription in owned.exclude(state=SubscriptionState.ENDED):
+        served = served or subscription.id == device.mailbox.current_subscription
+        end(subscription.id, reason, shred_now=True)
+    sealing.shred(list(owned.values_list("id", flat=True)))
+    if served:
+        others = Device.objects.filter(mailbox_id=device.mailbox_id, state=DeviceState.ACTIVE)
+        for other in others.exclude(id=device.id).values_list("id", flat=True):
+            wakeups.ask([other], reason)
 
 
 def housekeeping() -> None:

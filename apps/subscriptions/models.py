@@ -8,6 +8,7 @@ from django.db import models
 
 from apps import clock
 from apps.devices.models import Device, Mailbox
+from apps.tenants.models import MailSystem
 
 # The reason of an ended subscription whose own credentials still drain what it reported.
 SUPERSEDED = "superseded"
@@ -88,6 +89,22 @@ class WakeUp(models.Model):
 
     class Meta:
         db_table = "subscriptions_wake_up"
+
+
+class WakeRate(models.Model):
+    """One row a mail system: how many phones were woken when, within the last second.
+
+    All workers share it, so that the rate is the promise; changed by compare-and-swap on `version`
+    (wake_rate.py).
+    """
+
+    mail_system = models.OneToOneField(MailSystem, primary_key=True, on_delete=models.CASCADE)
+    version = models.BigIntegerField(default=0)
+    # JSON: [[Unix time, how many], …], oldest first.
+    grants = models.CharField(max_length=1000, default="[]")
+
+    class Meta:
+        db_table = "subscriptions_wake_rate"
 
 
 class Scan(models.Model):

@@ -7,6 +7,7 @@ Exchange calls again after up to 16 minutes, so everyone is given the time anew.
 from __future__ import annotations
 
 import logging
+import uuid
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -56,7 +57,8 @@ def _judge(names: list[str], now: datetime, since: datetime) -> int:
     event_log = get_log()
     rows = Subscription.objects.in_bulk([id_of(name) for name in names])
     signs = event_log.last_signs(names)
-    over, lost = [], 0
+    over: list[str] = []
+    lost: dict[uuid.UUID, datetime | None] = {}
     for name in names:
         row = rows.get(id_of(name))
         if row is None or row.state not in _LIVE:
@@ -65,10 +67,11 @@ def _judge(names: list[str], now: datetime, since: datetime) -> int:
         patience = 2 * timedelta(minutes=row.status_frequency_minutes)
         last = signs.get(name, row.created_at)
         if now - max(last, since, row.created_at) > patience:
-            lost += states.move(row.id, SubscriptionState.LOST, "silent", silent_since=last)
+            lost[row.id] = last
             over.append(name)
+    moved = states.move_many(lost, SubscriptionState.LOST, "silent")
     event_log.forget(over)
-    return lost
+    return moved
 
 
 def missed_checkins() -> None:
@@ -100,8 +103,7 @@ def overdue_proofs() -> None:
             wakeup=None,
             proved_at__lt=now - lasts + min(_PROOF_OVERDUE, lasts / 8),
         )
-        for device_id in overdue.values_list("id", flat=True)[:_PAGE]:
-            wakeups.ask(device_id, "proof_overdue")
+        wakeups.ask(overdue.values_list("id", flat=True)[:_PAGE], "proof_overdue")
 
 
 def _here_since(now: datetime) -> datetime:
@@ -118,10 +120,14 @@ def _here_since(now: datetime) -> datetime:
 def _revive() -> None:
     """What was declared lost and has called since is alive: it was only late."""
     event_log = get_log()
-    rows = Subscription.objects.filter(state=SubscriptionState.LOST, reason="silent")[:_PAGE]
-    lost = {name_of(row.id): row for row in rows}
-    for name, at in event_log.last_signs(list(lost)).items():
-        if at > lost[name].state_at:
-            states.move(
-                lost[name].id, SubscriptionState.ACTIVE, "exchange_called", silent_since=None
-            )
+    lost = Subscription.objects.filter(state=SubscriptionState.LOST, reason="silent")
+    rows = lost.order_by("id").values_list("id", "state_at")
+    page = list(rows[:_PAGE])
+    while page:
+        since = {name_of(subscription_id): state_at for subscription_id, state_at in page}
+        signs = event_log.last_signs(list(since))
+        called: dict[uuid.UUID, datetime | None] = {
+            id_of(name): None for name, at in signs.items() if at > since[name]
+        }
+        states.move_many(called, SubscriptionState.ACTIVE, "exchange_called")
+        page = list(rows.filter(id__gt=page[-1][0])[:_PAGE])

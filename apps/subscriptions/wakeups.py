@@ -14,7 +14,8 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
@@ -23,13 +24,13 @@ from django.db.models import F, QuerySet
 
 from apps import clock
 from apps.cns.answer import Result
-from apps.cns.client import CnsClient, Push
+from apps.cns.client import CnsClient, Push, Service
 from apps.cns.errors import CnsRefused, CnsUnavailable
 from apps.devices import registry
-from apps.devices.models import Device, DeviceState
+from apps.devices.models import PUSH_SERVICES, Device, DeviceState
 from apps.history import counters, names, stories
-from apps.subscriptions import checkin
-from apps.subscriptions.models import Subscription, WakeUp
+from apps.subscriptions import checkin, wake_rate
+from apps.subscriptions.models import WakeUp
 from apps.wire import background
 
 log = logging.getLogger(__name__)
@@ -39,45 +40,65 @@ _INTERVALS: Final = (timedelta(minutes=25), timedelta(hours=1), timedelta(hours=
 _VISIBLE_AFTER: Final = 3
 _SPREAD_S: Final = 20
 _MOST_AT_ONCE: Final = 500
+# A second's share goes out in so many parts.
+_PARTS: Final = 4
+_ROWS_A_STATEMENT: Final = 400  # five parameters each: SQL Server takes 2,100 in all
 _AGAIN: Final = timedelta(minutes=1)
 _SILENT_LIVES_S: Final = 3600
 _VISIBLE_LIVES_S: Final = 24 * 3600
 
-SILENT: Final[dict[str, Any]] = {
-    "aps": {"content-available": 1},
-    "ens": {"v": 1, "kind": "wakeup"},
+_RECONNECT: Final = "Mail needs to reconnect"
+
+SILENT: Final[dict[Service, dict[str, Any]]] = {
+    "apns": {"aps": {"content-available": 1}, "ens": {"v": 1, "kind": "wakeup"}},
+    "fcm": {"data": {"v": "1", "kind": "wakeup"}},
 }
-VISIBLE: Final[dict[str, Any]] = {
-    "aps": {"alert": {"title": "Mail needs to reconnect"}, "sound": "default"},
-    "ens": {"v": 1, "kind": "reconnect"},
+VISIBLE: Final[dict[Service, dict[str, Any]]] = {
+    "apns": {
+        "aps": {"alert": {"title": _RECONNECT}, "sound": "default"},
+        "ens": {"v": 1, "kind": "reconnect"},
+    },
+    "fcm": {"data": {"v": "1", "kind": "reconnect", "title": _RECONNECT, "sound": "default"}},
 }
 
 
-def wake_mailbox(subscription_id: uuid.UUID, reason: str) -> None:
-    """Ask for the phones of a mailbox whose current subscription this is; others serve nobody."""
-    mailbox = (
-        Subscription.objects.filter(id=subscription_id, mailbox__current_subscription=F("id"))
-        .values_list("mailbox_id", flat=True)
-        .first()
+def wake_mailboxes(subscription_ids: Collection[uuid.UUID], reason: str) -> None:
+    """Ask for the phones of mailboxes whose current subscriptions these are.
+
+    Those that are not current serve nobody. Two queries for up to some hundred subscriptions.
+    """
+    ask(
+        Device.objects.filter(
+            mailbox__current_subscription__in=subscription_ids, state=DeviceState.ACTIVE
+        ).values_list("id", flat=True),
+        reason,
     )
-    if mailbox is None:
-        return
-    devices = Device.objects.filter(mailbox_id=mailbox, state=DeviceState.ACTIVE)
-    for device_id in devices.values_list("id", flat=True):
-        ask(device_id, reason)
 
 
-def ask(device_id: uuid.UUID, reason: str) -> None:
-    """Let a device be woken soon, unless it is being woken already."""
-    # Jitter: what was lost together is not asked for together.
-    soon = clock.now() + timedelta(seconds=secrets.randbelow(_SPREAD_S * 1000) / 1000)
+def ask(device_ids: Iterable[uuid.UUID], reason: str) -> None:
+    """Let devices be woken soon, save those that are being woken already."""
+    fresh = list(device_ids)
+    for first in range(0, len(fresh), _ROWS_A_STATEMENT):
+        _ask(fresh[first : first + _ROWS_A_STATEMENT], reason)
+
+
+def _ask(device_ids: Sequence[uuid.UUID], reason: str) -> None:
+    asked = set(WakeUp.objects.filter(device_id__in=device_ids).values_list("device_id", flat=True))
+    rows = [_row(device_id, reason) for device_id in device_ids if device_id not in asked]
     try:
         with transaction.atomic():
-            WakeUp.objects.create(
-                device_id=device_id, reason=reason, asked_at=clock.now(), due_at=soon
-            )
+            WakeUp.objects.bulk_create(rows)
     except IntegrityError:
-        pass  # asked for already, and its intervals go on
+        # Another process has asked for one of them just now, or one is gone: each by itself.
+        for row in rows:
+            with suppress(IntegrityError), transaction.atomic():
+                row.save(force_insert=True)
+
+
+def _row(device_id: uuid.UUID, reason: str) -> WakeUp:
+    # Jitter: what was lost together is not asked for together.
+    soon = clock.now() + timedelta(seconds=secrets.randbelow(_SPREAD_S * 1000) / 1000)
+    return WakeUp(device_id=device_id, reason=reason, asked_at=clock.now(), due_at=soon)
 
 
 def answered(device_id: uuid.UUID) -> None:
@@ -85,17 +106,30 @@ def answered(device_id: uuid.UUID) -> None:
     WakeUp.objects.filter(device_id=device_id).delete()
 
 
-def send_due(client: CnsClient, seconds: float, a_second: int) -> int:
-    """Send what is due, at most `seconds` × `a_second` pushes a mail system; how many were sent.
+def send_due(client: CnsClient, a_second: int, seconds: float = 10.0) -> int:
+    """Send what is due for `seconds`, or until nothing is; returns how many were sent.
 
-    A wake-up that was overtaken by events (another phone has repaired the mailbox) is dropped.
+    Of a mail system at most `a_second` in any second, spread over it. A wake-up that was overtaken
+    by events (another phone has repaired the mailbox) is dropped.
     """
-    allowance = max(1, int(seconds * a_second))
-    due = WakeUp.objects.filter(due_at__lte=clock.now())
-    systems = due.values_list("device__mailbox__mail_system_id", flat=True).distinct()
-    chosen = [wakeup for system in list(systems) for wakeup in _choose(due, system, allowance)]
-    pages = range(0, len(chosen), _MOST_AT_ONCE)
-    return sum(_send(client, chosen[first : first + _MOST_AT_ONCE]) for first in pages)
+    total, ends = 0, time.monotonic() + seconds
+    while True:
+        begun = time.monotonic()
+        due = WakeUp.objects.filter(due_at__lte=clock.now())
+        systems = list(due.values_list("device__mailbox__mail_system_id", flat=True).distinct())
+        chosen = [wakeup for system in systems for wakeup in _allowed(due, system, a_second)]
+        pages = range(0, len(chosen), _MOST_AT_ONCE)
+        total += sum(_send(client, chosen[first : first + _MOST_AT_ONCE]) for first in pages)
+        now = time.monotonic()
+        if not systems or now >= ends:
+            return total
+        time.sleep(max(0.0, begun + wake_rate.WINDOW_S / _PARTS - now))
+
+
+def _allowed(due: QuerySet[WakeUp], system: int, a_second: int) -> list[WakeUp]:
+    """Those of a mail system that are sent now: a part of a second's share."""
+    chosen = _choose(due, system, -(-a_second // _PARTS))
+    return chosen[: wake_rate.take(system, len(chosen), a_second)] if chosen else []
 
 
 def _choose(due: QuerySet[WakeUp], system: int, allowance: int) -> list[WakeUp]:
@@ -114,8 +148,7 @@ def _choose(due: QuerySet[WakeUp], system: int, allowance: int) -> list[WakeUp]:
 
 def _send(client: CnsClient, chosen: Sequence[WakeUp]) -> int:
     """Note the next time before the push: a crash between loses one, and none rings twice."""
-    pushes: dict[str, WakeUp] = {}
-    calls: list[Push] = []
+    calls: dict[Service, list[tuple[WakeUp, Push]]] = {}
     for wakeup in chosen:
         visible = wakeup.sent >= _VISIBLE_AFTER and wakeup.visible_at is None
         interval = _INTERVALS[min(wakeup.sent, len(_INTERVALS) - 1)]
@@ -128,23 +161,26 @@ def _send(client: CnsClient, chosen: Sequence[WakeUp]) -> int:
             **({"visible_at": clock.now()} if visible else {}),
         ):
             continue  # another worker sends it, or the phone has just answered
-        push = _push(wakeup.device, visible=visible)
-        pushes[push.id] = wakeup
-        calls.append(push)
-    if not calls:
-        return 0
+        service = PUSH_SERVICES[wakeup.device.platform]
+        push = _push(wakeup.device, service, visible=visible)
+        calls.setdefault(service, []).append((wakeup, push))
+    for service, pushes in calls.items():
+        _call(client, service, pushes)
+    return sum(map(len, calls.values()))
+
+
+def _call(client: CnsClient, service: Service, pushes: Sequence[tuple[WakeUp, Push]]) -> None:
     try:
-        results = background.run(client.send("apns", calls))
+        results = background.run(client.send(service, [push for _, push in pushes]))
     except (CnsUnavailable, CnsRefused) as error:
-        log.warning("%d wake-ups wait: %s", len(calls), error.code)
+        log.warning("%d wake-ups wait: %s", len(pushes), error.code)
         again = clock.now() + _AGAIN
-        WakeUp.objects.filter(device_id__in=[one.device_id for one in pushes.values()]).update(
+        WakeUp.objects.filter(device_id__in=[wakeup.device_id for wakeup, _ in pushes]).update(
             due_at=again, sent=F("sent") - 1
         )
-        return len(calls)
-    for push, result in zip(calls, results, strict=True):
-        _settle(pushes[push.id], push, result)
-    return len(calls)
+        return
+    for (wakeup, push), result in zip(pushes, results, strict=True):
+        _settle(wakeup, push, result)
 
 
 def _settle(wakeup: WakeUp, push: Push, result: Result) -> None:
@@ -163,7 +199,7 @@ def _settle(wakeup: WakeUp, push: Push, result: Result) -> None:
         log.error("a wake-up of device %s failed: %s", wakeup.device_id, result.reason)
 
 
-def _push(device: Device, *, visible: bool) -> Push:
+def _push(device: Device, service: Service, *, visible: bool) -> Push:
     lives = _VISIBLE_LIVES_S if visible else _SILENT_LIVES_S
     return Push(
         id=str(uuid.uuid4()),
@@ -173,5 +209,5 @@ def _push(device: Device, *, visible: bool) -> Push:
         priority=10 if visible else 5,
         expiration=int(time.time()) + lives,
         collapse_id="reconnect" if visible else "wakeup",
-        payload=VISIBLE if visible else SILENT,
+        payload=(VISIBLE if visible else SILENT)[service],
     )

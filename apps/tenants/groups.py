@@ -5,9 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from apps.tenants.models import OrganizationGroup
+from django.db import transaction
+from django.db.models import ProtectedError, QuerySet
+
+from apps.tenants.models import OgSetting, OrganizationGroup
 
 _NAME_LENGTH = 200  # of every name and label in apps/tenants/models.py
+_TAKEN = "there is already an organization group of this name here"
 
 
 class GroupRefused(Exception):
@@ -36,10 +40,9 @@ def create_group(name: str, parent: OrganizationGroup | None = None) -> Organiza
         name = plain_name(name)
     except ValueError as error:
         raise GroupRefused(str(error)) from None
+    if _siblings(parent).filter(name=name).exists():
+        raise GroupRefused(_TAKEN)
     tree = OrganizationGroup.objects
-    siblings = tree.get_children(parent) if parent else tree.get_root_nodes()
-    if siblings.filter(name=name).exists():
-        raise GroupRefused("there is already an organization group of this name here")
     made: OrganizationGroup = (
         tree.add_child(parent, {"name": name}) if parent else tree.add_root({"name": name})
     )
@@ -62,3 +65,63 @@ def find_group(name_or_guid: str) -> OrganizationGroup:
     if len(groups) > 1:
         raise GroupRefused("several organization groups have this name; give the GUID")
     return groups[0]
+
+
+def rename_group(og: OrganizationGroup, name: str) -> None:
+    """Give a group another name.
+
+    Raises:
+        GroupRefused: the name is empty, too long, or taken by a sibling.
+    """
+    try:
+        name = plain_name(name)
+    except ValueError as error:
+        raise GroupRefused(str(error)) from None
+    if _siblings(og.parent()).filter(name=name).exclude(pk=og.pk).exists():
+        raise GroupRefused(_TAKEN)
+    OrganizationGroup.objects.filter(pk=og.pk).update(name=name)
+    og.name = name
+
+
+def what_keeps(og: OrganizationGroup) -> list[str]:
+    """What hangs on a group and so keeps it from being deleted, in words: `2 devices`."""
+    found = []
+    below = OrganizationGroup.objects.filter(path__startswith=og.path).exclude(pk=og.pk)
+    if count := below.count():
+        found.append(_counted(count, "group below it", "groups below it"))
+    for relation in og._meta.related_objects:
+        model = relation.related_model
+        # Its settings go with it, and so do its key pairs, which hide their relation.
+        if model is OgSetting or isinstance(model, str):
+            continue
+        if count := model._default_manager.filter(**{relation.field.name: og}).count():
+            names = model._meta.verbose_name, model._meta.verbose_name_plural
+            found.append(_counted(count, *map(str, names)))
+    return found
+
+
+def delete_group(og: OrganizationGroup) -> None:
+    """Delete a group on which nothing hangs.
+
+    Raises:
+        GroupRefused: something does; the message names what.
+    """
+    with transaction.atomic():
+        if kept := what_keeps(og):
+            raise GroupRefused(f"it is not empty: {', '.join(kept)}")
+        try:
+            OrganizationGroup.objects.filter(pk=og.pk).delete()
+        except ProtectedError:  # somebody was quicker
+            raise GroupRefused("it is not empty") from None
+
+
+def _siblings(parent: OrganizationGroup | None) -> QuerySet[OrganizationGroup]:
+    tree = OrganizationGroup.objects
+    found: QuerySet[OrganizationGroup] = (
+        tree.get_children(parent) if parent else tree.get_root_nodes()
+    )
+    return found
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

@@ -15,8 +15,18 @@ class OrganizationGroup(MP_Node):
     guid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=200)
 
+    class Meta:
+        verbose_name = "organization group"
+
     def __str__(self) -> str:
         return self.name
+
+    def parent(self) -> OrganizationGroup | None:
+        """The group above, None for a root. One query."""
+        if self.depth == 1:
+            return None
+        above: OrganizationGroup = OrganizationGroup.objects.get(path=self.path[: -self.steplen])
+        return above
 
     def line_paths(self) -> list[str]:
         """Materialized paths from the root down to this group, so one query reaches them all."""

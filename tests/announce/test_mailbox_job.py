@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from apps import clock
 from apps.announce.context import Context, Target
 from apps.announce.mailbox_job import MailboxJob, Outcome
+from apps.announce.policy import Rules
 from apps.announce.pushing import Pusher
 from apps.cns.answer import Result
 from apps.cns.client import Push
@@ -56,11 +57,20 @@ class Relay:
 
     def __init__(self) -> None:
         self.titles: list[str] = []
+        self.reached: set[tuple[str, str]] = set()
 
-    async def send(self, _platform: str, pushes: Sequence[Push]) -> list[Result]:
+    async def send(
+        self, service: str, pushes: Sequence[Push], on_result: Callable[[Result], None]
+    ) -> None:
         for push in pushes:
-            self.titles += [push.payload["aps"].get("alert", {}).get("title", "")]
-        return [Result(push.id, "accepted") for push in pushes]
+            self.reached.add((service, push.token))
+            said = push.payload["data"] if service == "fcm" else push.payload["aps"].get("alert")
+            self.titles += [(said or {}).get("title", "")]
+            on_result(Result(push.id, "accepted"))
+
+
+OPEN = Rules("sender_subject", vips=None, sound="default", group_conversations=True)
+PHONE = Target(uuid.uuid4(), "apns", "com.example", "ab" * 32, OPEN)
 
 
 class Site:
@@ -74,10 +84,10 @@ class Site:
             mailbox=mailbox, state="active", ews_url="https://mail.example.com/"
         )
         self.exchange, self.relay = Exchange(), Relay()
-        pusher = Pusher(self.relay)  # type: ignore[arg-type]
-        self.job = MailboxJob(TableLog(), self.exchange, pusher)  # type: ignore[arg-type]
+        pushers = {name: Pusher(self.relay, name) for name in ("apns", "fcm")}  # type: ignore
+        self.job = MailboxJob(TableLog(), self.exchange, pushers)  # type: ignore[arg-type]
 
-    async def run(self, work: MailWork) -> Outcome:
+    async def run(self, work: MailWork, targets: tuple[Target, ...] = (PHONE,)) -> Outcome:
         context = Context(
             subscription=self.subscription,
             mailbox=self.subscription.mailbox,
@@ -86,7 +96,7 @@ class Site:
             refused=False,
             unlisted=False,
             works=(work,),
-            targets=(Target(uuid.uuid4(), "com.example.mail", "ab" * 32, "sender_subject"),),
+            targets=targets,
             missed_since=None,
             has_dead_letters=False,
             catch_up_limit=10,
@@ -137,3 +147,13 @@ async def test_a_device_that_was_blocked_while_exchange_was_slow_hears_nothing(
     site.exchange.error = errors.Unreachable()
     await site.run(NEW)  # its only device is in no table: gone
     assert site.relay.titles == []
+
+
+async def test_each_phone_is_reached_through_its_own_push_service(site: Site) -> None:
+    site.exchange.error = errors.Unreachable()
+    phones = (
+        Target(uuid.uuid4(), "apns", "com.example", "ab" * 32, OPEN),
+        Target(uuid.uuid4(), "fcm", "com.example", "cd" * 32, OPEN),
+    )
+    await site.run(NEW, phones)
+    assert site.relay.reached == {("apns", "ab" * 32), ("fcm", "cd" * 32)}

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from joserfc import jwe
 from joserfc.jwk import RSAKey
 
-from apps.announce.payload import Content, announcement, badge_correction
+from apps.announce.payload import Content, News, announcement, badge_correction
 from apps.api.problems import PROBLEMS, document
 from apps.devices.models import DeviceState
 from apps.keypairs import service as keypairs
@@ -92,11 +92,15 @@ def test_the_answers_are_the_ones_shown(api: Api) -> None:
 
 def test_the_pushes_are_the_ones_shown() -> None:
     shown = example("announcement")
-    made = announcement(Content("Ben Baker", "Lunch on Friday?"), 7, shown["ens"]["item"])
-    assert made == shown
-    assert badge_correction(6) == example("badge")
-    assert example("wakeup") == wakeups.SILENT
-    assert example("reconnect") == wakeups.VISIBLE
+    news = News(shown["ens"]["item"], Content("Ben Baker", "Lunch on Friday?"), 7)
+    assert announcement("apns", news) == shown
+    assert announcement("fcm", news) == example("announcement-android")
+    assert badge_correction("apns", 6) == example("badge")
+    assert badge_correction("fcm", 6) == example("badge-android")
+    assert example("wakeup-android") == wakeups.SILENT["fcm"]
+    assert example("reconnect-android") == wakeups.VISIBLE["fcm"]
+    assert example("wakeup") == wakeups.SILENT["apns"]
+    assert example("reconnect") == wakeups.VISIBLE["apns"]
 
 
 def test_the_problem_shown_is_real_and_every_code_is_listed() -> None:

@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from joserfc.jwk import ECKey
 
+from apps.devices import registry
 from apps.devices.models import Device, Mailbox
 from apps.eventlog.factory import get_log
 from apps.keypairs.models import KeyPair, SealedCredential
@@ -23,7 +24,7 @@ def test_a_device_is_accepted_and_its_join_waits_in_the_log(api: Api) -> None:
     answer = api.subscribe()
     assert answer.status_code == 202, answer.content
     body = answer.json()
-    assert set(body) == {"device_id", "device_secret", "state", "poll_seconds"}
+    assert set(body) == {"device_id", "device_secret", "state", "poll_seconds", "signing_keys"}
     assert body["state"] == "joining"
     device = Device.objects.get(id=body["device_id"])
     assert device.state == "joining"
@@ -234,3 +235,37 @@ def test_a_fault_of_ours_says_nothing_of_itself(api: Api, monkeypatch: Any) -> N
     answer = api.subscribe(jti=str(uuid.uuid4()))
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert b"secret-in-a-traceback" not in answer.content
+
+
+ANDROID = {
+    "platform": "android",
+    "app_id": "com.example.mail_app",
+    "push_token": "dQw4w9WgXcQ:APA91b" + "Xy_-." * 30,
+}
+
+
+def test_an_android_phone_may_join_with_its_own_kinds_of_names(api: Api) -> None:
+    assert api.subscribe(**ANDROID).status_code == 202
+    device = Device.objects.get()
+    assert (device.platform, registry.push_token(device)) == ("android", ANDROID["push_token"])
+
+
+@pytest.mark.parametrize(
+    ("platform", "member", "value"),
+    [
+        ("ios", "push_token", ANDROID["push_token"]),
+        ("ios", "app_id", ANDROID["app_id"]),
+        ("android", "push_token", "x" * 5000),
+        ("android", "push_token", "a b" * 30),
+        ("android", "app_id", "nodots"),
+        ("android", "app_id", "com.1example"),
+        ("android", "app_id", "com.example." + "x" * 150),
+    ],
+)
+def test_names_of_another_platform_are_refused(
+    api: Api, platform: str, member: str, value: str
+) -> None:
+    good = ANDROID if platform == "android" else {}
+    answer = api.subscribe(**(good | {member: value}))
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+    assert member in answer.json()["detail"]

@@ -15,16 +15,20 @@ from apps.lab.stand.stand import Stand
 from apps.lab.stand.waiting import until
 from tests.e2e.road import Exchange, Road, second_mail_server
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(360)
 
 MAILBOXES = 6
 # Long enough for more than one of the drain's runs (apps/announce/tasks.py), of 20 s each.
 MEASURED_S = 27.0
 EVERY_S = 0.25
-# The promise is 1.2 times; machines that tests share are noisy by some hundred milliseconds, which
-# would be a good part of the little that a mail takes.
+# The promise is 1.2 times. Measured alone on two cores, four runs: 87 ms before and 74 ms
+# meanwhile, 103 and 66, 89 and 97, 96 and 102. Machines that tests share are noisy by about as
+# much as a mail takes; who measures too much there measures once more.
 FACTOR = 1.2
-NOISE_S = 0.4
+NOISE_S = 0.1
+MEASUREMENTS = 2
+# A breaker that has opened tries again by itself within this (apps/exchange/limits.py).
+BREAKER_CLOSED_S = 20.0
 # A call that hangs is given up after 12 s, and a mail of that time is told without its details.
 ALL_TOLD_S = 45.0
 
@@ -72,27 +76,44 @@ class System:
 
 
 def test_the_other_ones_mail_is_as_fast_as_before(road: Road) -> None:
+    told: list[str] = []
     with second_mail_server(road) as (url, exchange):
         healthy = System(road, road.exchange, road.stand.ews_url)
         hanging = System(road, exchange, url)
-        _traffic(healthy, hanging)
-        before = len(healthy.sent)
-        until("every mail of before", lambda: hanging.announced() == before, ALL_TOLD_S)
-        assert len(hanging.delays(0, before)) == before
-        exchange.trouble("hang", seconds=600)
-        _traffic(healthy, hanging)
+        for number in range(MEASUREMENTS):
+            if number:
+                exchange.clear_faults()
+                time.sleep(BREAKER_CLOSED_S)
+            before, meanwhile = _measure(road, healthy, hanging, exchange)
+            told.append(f"p95 {before * 1000:.0f} ms before, {meanwhile * 1000:.0f} ms meanwhile")
+            if meanwhile <= FACTOR * before + NOISE_S:
+                return
+    pytest.fail("; ".join(told))
 
-        mails = len(healthy.sent)
-        for system in (healthy, hanging):
-            until("every mail", lambda system=system: system.announced() >= mails, ALL_TOLD_S)
-        p95_before = _p95(healthy.delays(0, before))
-        p95_meanwhile = _p95(healthy.delays(before, mails))
-        told = f"p95 {p95_before * 1000:.0f} ms before, {p95_meanwhile * 1000:.0f} ms meanwhile"
-        # It did hang: nothing could be said of its mails but that they are there.
-        plain = {phone.token: road.plain_ones(phone) for phone, _, _ in hanging.sent}
-        assert sum(map(len, plain.values())) == mails - before
-        assert (healthy.announced(), hanging.announced()) == (mails, mails)
-        assert p95_meanwhile <= FACTOR * p95_before + NOISE_S, told
+
+def _measure(
+    road: Road, healthy: System, hanging: System, exchange: Exchange
+) -> tuple[float, float]:
+    """The p95 of the healthy one's mails, in seconds: before the other one hangs, and meanwhile."""
+    first, plain_before = len(healthy.sent), _plain(road, hanging)
+    _traffic(healthy, hanging)
+    middle = len(healthy.sent)
+    until("every mail of before", lambda: hanging.announced() == middle, ALL_TOLD_S)
+    assert len(hanging.delays(first, middle)) == middle - first
+    exchange.trouble("hang", seconds=600)
+    _traffic(healthy, hanging)
+    end = len(healthy.sent)
+    for system in (healthy, hanging):
+        until("every mail", lambda system=system: system.announced() >= end, ALL_TOLD_S)
+    # It did hang: nothing could be said of its mails but that they are there.
+    assert _plain(road, hanging) - plain_before == end - middle
+    assert (healthy.announced(), hanging.announced()) == (end, end)
+    return _p95(healthy.delays(first, middle)), _p95(healthy.delays(middle, end))
+
+
+def _plain(road: Road, system: System) -> int:
+    phones = {phone.token: phone for phone, _, _ in system.sent}
+    return sum(len(road.plain_ones(phone)) for phone in phones.values())
 
 
 def _traffic(*systems: System) -> None:

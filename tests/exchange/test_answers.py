@@ -12,6 +12,7 @@ from apps.exchange.errors import (
     ExchangeError,
     Forbidden,
     ItemNotFound,
+    MailboxMoving,
     MailboxNotFound,
     NotEws,
     NotThisMailbox,
@@ -95,7 +96,7 @@ class TestBackOff:
 class TestEwsError:
     @pytest.mark.parametrize(
         ("code", "transient"),
-        [("ErrorMailboxStoreUnavailable", True), ("ErrorSchemaValidation", False)],
+        [("ErrorInternalServerError", True), ("ErrorSchemaValidation", False)],
     )
     def test_transient_or_not(self, code: str, transient: bool) -> None:
         with pytest.raises(EwsError) as caught:
@@ -141,7 +142,7 @@ class TestProof:
             self.prove(answers.folder("A"), answers.folder_error(code))
 
     @pytest.mark.parametrize(
-        ("code", "kind"), [(BUSY, ServerBusy), ("ErrorMailboxMoveInProgress", EwsError)]
+        ("code", "kind"), [(BUSY, ServerBusy), ("ErrorMailboxMoveInProgress", MailboxMoving)]
     )
     def test_trouble_proves_nothing(self, code: str, kind: type[ExchangeError]) -> None:
         with pytest.raises(kind):

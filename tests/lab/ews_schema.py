@@ -12,15 +12,20 @@ from lxml import etree
 SOAP = "{http://schemas.xmlsoap.org/soap/envelope/}"
 
 
-@cache
-def schema() -> etree.XMLSchema:
+def messages_xsd() -> Path:
     """`messages.xsd` from EWS_SCHEMA, else from `../shared/ews-schema`."""
     root = Path(__file__).resolve().parents[2]
     default = root.parent / "shared" / "ews-schema"
     file = Path(os.environ.get("EWS_SCHEMA", default)) / "messages.xsd"
     if not file.is_file():
         pytest.skip("no EWS schema (EWS_SCHEMA, or ../shared/ews-schema)")
-    return etree.XMLSchema(etree.parse(file))
+    return file
+
+
+@cache
+def schema() -> etree.XMLSchema:
+    """The schema, compiled once."""
+    return etree.XMLSchema(etree.parse(messages_xsd()))
 
 
 def violations(body: bytes) -> list[str]:

@@ -29,9 +29,9 @@ def mailbox(og: OrganizationGroup) -> Mailbox:
 
 @pytest.fixture
 def enrol(og: OrganizationGroup, mailbox: Mailbox) -> Callable[..., Device]:
-    def made(push_token: str = "ab" * 32) -> Device:
+    def made(push_token: str = "ab" * 32, platform: str = "ios") -> Device:
         said = Description(
-            platform="ios", app_id="com.example.mail", push_token=push_token, ews_url=URL
+            platform=platform, app_id="com.example.mail", push_token=push_token, ews_url=URL
         )
         enrolled = registry.enrol(og, mailbox, said)
         assert enrolled is not None

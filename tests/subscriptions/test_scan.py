@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,10 +15,12 @@ from apps.devices.models import Device, Mailbox
 from apps.eventlog.factory import get_log
 from apps.eventlog.table import TableLog
 from apps.exchange.interface import Credentials
+from apps.history import stories
 from apps.keypairs.models import SealedCredential
 from apps.subscriptions import current, joining, scan
 from apps.subscriptions.models import Scan, Subscription, WakeUp
 from apps.subscriptions.webhook_url import id_of, name_of
+from apps.tenants.models import MailSystem, OrganizationGroup
 
 PERIOD = timedelta(minutes=30)
 
@@ -144,6 +147,45 @@ def test_a_scan_asks_no_more_for_a_thousand_healthy_ones(
     sign(served)
     with django_assert_max_num_queries(10):
         assert scan.silent_subscriptions() == 0
+
+
+def test_a_scan_marks_a_thousand_lost_ones_in_a_few_queries(
+    og: OrganizationGroup, mailbox: Mailbox, time: Time, django_assert_max_num_queries: Any
+) -> None:
+    lost = 1000
+    scan.silent_subscriptions()
+    devices = [_served_device(og, mailbox.mail_system, number) for number in range(lost)]
+    get_log().flush()
+    time.passes(2 * PERIOD - timedelta(minutes=5))
+    time.ahead += timedelta(minutes=10)
+    # Two pages, in chunks of 400: a bounded number for each, and none for a single one.
+    with django_assert_max_num_queries(90):
+        assert scan.silent_subscriptions() == lost
+    assert Subscription.objects.filter(state="lost", reason="silent").count() == lost
+    assert Subscription.objects.filter(silent_since=None).count() == 0
+    assert set(WakeUp.objects.values_list("device_id", flat=True)) == set(devices)
+    moved = [entry for entry in stories.story(devices[7]) if entry.kind == "subscription"]
+    assert moved[-1].facts == {"to": "lost", "reason": "silent"}
+    # All of them call after all, beyond the first page too.
+    time.ahead += timedelta(minutes=1)
+    for subscription_id in Subscription.objects.values_list("id", flat=True):
+        get_log().sign_of_life(name_of(subscription_id))
+    get_log().flush()
+    with django_assert_max_num_queries(60):
+        scan.silent_subscriptions()
+    assert Subscription.objects.filter(state="active", silent_since=None).count() == lost
+
+
+def _served_device(og: OrganizationGroup, system: MailSystem, number: int) -> uuid.UUID:
+    mailbox = Mailbox.objects.create(mail_system=system, user_hmac=f"{number:064x}")
+    device = Device.objects.create(
+        id=uuid.uuid4(), og=og, mailbox=mailbox, state="active", proved_at=clock.now()
+    )
+    made = scan_subscription(mailbox)
+    Subscription.objects.filter(id=made.id).update(owner=device)
+    current.swap(mailbox.pk, None, made.id)
+    get_log().sign_of_life(name_of(made.id))
+    return device.id
 
 
 def scan_subscription(mailbox: Mailbox) -> Subscription:

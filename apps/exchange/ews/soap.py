@@ -1,7 +1,8 @@
 """SOAP around every EWS operation: envelopes out, hardened XML in, errors with types.
 
-Requests are escaped templates, which cost a micro-second where building a tree costs fifty. All
-of them stay at the level of Exchange 2010 SP2, the last schema that Exchange 2010 SP3 knows.
+Requests are escaped templates, which cost a micro-second where building a tree costs fifty. They
+stay at the level of Exchange 2010 SP2, the last schema that Exchange 2010 SP3 knows, save for the
+one that asks for previews.
 """
 
 from __future__ import annotations
@@ -19,12 +20,20 @@ from apps.exchange.errors import (
     ExchangeError,
     Forbidden,
     ItemNotFound,
+    MailboxMoving,
     MailboxNotFound,
     NotEws,
     ServerBusy,
+    StoreUnavailable,
     SubscriptionUrlRefused,
     TooManySubscriptions,
+    VersionRefused,
 )
+from apps.exchange.ews import response_codes
+
+# The schemas that requests are written in: what every Exchange knows, and what knows previews.
+OLDEST = "Exchange2010_SP2"
+WITH_PREVIEWS = "Exchange2013"
 
 SOAP = "{http://schemas.xmlsoap.org/soap/envelope/}"
 MESSAGES = "{http://schemas.microsoft.com/exchange/services/2006/messages}"
@@ -39,11 +48,11 @@ MAX_BACK_OFF_S = 3600.0
 _ENVELOPE = (
     '<?xml version="1.0" encoding="utf-8"?>'
     f'<s:Envelope xmlns:s="{SOAP[1:-1]}" xmlns:m="{MESSAGES[1:-1]}" xmlns:t="{TYPES[1:-1]}">'
-    '<s:Header><t:RequestServerVersion Version="Exchange2010_SP2"/></s:Header>'
+    '<s:Header><t:RequestServerVersion Version="%s"/></s:Header>'
     "<s:Body>%s</s:Body></s:Envelope>"
 )
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_RESPONSE_CODE = re.compile(r"[A-Za-z]{1,80}")
+_RESPONSE_CODE = re.compile(r"[A-Za-z0-9]{1,80}")
 _FORBIDDEN_REFERENCE = re.compile(rb"&#(?:x([0-9a-fA-F]{1,8})|([0-9]{1,10}));")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
@@ -59,29 +68,16 @@ _PARSER = etree.XMLParser(
     remove_pis=True,
 )
 
-_BUSY = {"ErrorServerBusy", "ErrorExceededConnectionCount", "ErrorTooManyObjectsOpened"}
-_TRANSIENT = {
-    "ErrorADUnavailable",
-    "ErrorBatchProcessingStopped",
-    "ErrorConnectionFailed",
-    "ErrorInsufficientResources",
-    "ErrorInternalServerTransientError",
-    "ErrorMailboxFailover",
-    "ErrorMailboxMoveInProgress",
-    "ErrorMailboxStoreUnavailable",
-    "ErrorNotEnoughMemory",
-    "ErrorTimeoutExpired",
-}
-_TYPED: dict[str, type[ExchangeError]] = {
-    "ErrorAccessDenied": Forbidden,
-    "ErrorAccountDisabled": Forbidden,
-    "ErrorExceededSubscriptionCount": TooManySubscriptions,
-    "ErrorInvalidPushSubscriptionUrl": SubscriptionUrlRefused,
-    "ErrorItemNotFound": ItemNotFound,
-    "ErrorMissingEmailAddress": MailboxNotFound,
-    "ErrorNonExistentMailbox": MailboxNotFound,
-    "ErrorPasswordChangeRequired": CredentialsRefused,
-    "ErrorPasswordExpired": CredentialsRefused,
+_TYPED: dict[frozenset[str], type[ExchangeError]] = {
+    response_codes.CREDENTIALS: CredentialsRefused,
+    response_codes.FORBIDDEN: Forbidden,
+    response_codes.ITEM_NOT_FOUND: ItemNotFound,
+    response_codes.MAILBOX_NOT_FOUND: MailboxNotFound,
+    response_codes.MOVING: MailboxMoving,
+    response_codes.STORE_UNAVAILABLE: StoreUnavailable,
+    response_codes.TOO_MANY_SUBSCRIPTIONS: TooManySubscriptions,
+    response_codes.URL_REFUSED: SubscriptionUrlRefused,
+    response_codes.VERSION: VersionRefused,
 }
 
 
@@ -99,9 +95,9 @@ def attribute(value: str) -> str:
     return quoteattr(_NOT_XML.sub("\ufffd", value))
 
 
-def envelope(body: str) -> bytes:
+def envelope(body: str, version: str = OLDEST) -> bytes:
     """A request's bytes around the XML of its body."""
-    return (_ENVELOPE % body).encode()
+    return (_ENVELOPE % (version, body)).encode()
 
 
 def parse(raw: bytes) -> etree._Element:
@@ -201,12 +197,13 @@ def error_for(response_code: str, details: etree._Element) -> ExchangeError:
     `details` is searched for BackOffMilliseconds:
     https://learn.microsoft.com/exchange/client-developer/exchange-web-services/ews-throttling-in-exchange
     """
-    if response_code in _BUSY:
+    if response_code in response_codes.BUSY:
         return ServerBusy(_back_off_s(details))
-    if response_code in _TYPED:
-        return _TYPED[response_code]()
+    for codes, kind in _TYPED.items():
+        if response_code in codes:
+            return kind()
     known = response_code if _RESPONSE_CODE.fullmatch(response_code) else "Unknown"
-    return EwsError(known, transient=known in _TRANSIENT)
+    return EwsError(known, transient=known in response_codes.TRANSIENT)
 
 
 def _parse_answer(raw: bytes) -> etree._Element:

@@ -25,7 +25,6 @@ from h2.exceptions import ProtocolError, StreamClosedError
 from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 
-from apps.lab.apns.answers import Answer
 from apps.lab.apns.faults import Fault
 from apps.lab.apns.rules import MAX_PAYLOAD_BYTES
 
@@ -43,6 +42,20 @@ class Request:
     certificate: bytes = field(default=b"", repr=False)
 
 
+class Reply(Protocol):
+    """What is said back: an HTTP/2 header block and a body, which may be empty."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    def headers(self) -> list[tuple[str, str]]:
+        """The header block, `:status` first."""
+
+    def body(self) -> bytes:
+        """The body."""
+
+
 class Service(Protocol):
     """What a connection asks of the server."""
 
@@ -52,8 +65,8 @@ class Service(Protocol):
     def fault_for(self, request: Request) -> Fault | None:
         """The fault that shall happen to this request."""
 
-    def answer(self, request: Request, fault: Fault | None) -> Answer:
-        """Check a notification, deliver it, and say what APNs says."""
+    def answer(self, request: Request, fault: Fault | None) -> Reply:
+        """Check a notification, deliver it, and say what the push service says."""
 
     def opened(self, connection: Connection) -> None:
         """A connection begins."""
@@ -63,7 +76,12 @@ class Service(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """The server's side of one HTTP/2 connection."""
+    """The server's side of one HTTP/2 connection.
+
+    `first_streams`: how many streams are allowed before the first success.
+    """
+
+    first_streams = 1
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -88,7 +106,7 @@ class Connection(asyncio.Protocol):
             return
         self._certificate = (tls.getpeercert(binary_form=True) or b"") if tls is not None else b""
         self._trusted = bool(self._certificate)
-        streams = self._service.streams if self._trusted else 1
+        streams = self._service.streams if self._trusted else self.first_streams
         self._http.local_settings.update({SettingCodes.MAX_CONCURRENT_STREAMS: streams})
         self._http.initiate_connection()
         self._flush()
@@ -168,7 +186,7 @@ class Connection(asyncio.Protocol):
                 self._answer(stream, self._service.answer(request, fault))
         self._flush()
 
-    def _answer(self, stream: int, answer: Answer) -> None:
+    def _answer(self, stream: int, answer: Reply) -> None:
         body = answer.body()
         try:
             self._http.send_headers(stream, answer.headers(), end_stream=not body)

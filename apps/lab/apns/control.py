@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from apps.lab.apns.faults import Fault
+from apps.lab.control import json_object, open_stream, plain_errors
 
 if TYPE_CHECKING:
     from apps.lab.apns.server import LabApns
@@ -37,7 +38,7 @@ class Control:
 
     async def start(self, port: int) -> None:
         """Listen on loopback; port 0 takes a free one."""
-        app = web.Application(middlewares=[_plain_errors])
+        app = web.Application(middlewares=[plain_errors])
         app.add_routes(
             [
                 web.post("/tokens", self._register),
@@ -64,7 +65,7 @@ class Control:
             await self._runner.cleanup()
 
     async def _register(self, request: web.Request) -> web.Response:
-        asked = await _object(request)
+        asked = await json_object(request)
         token = self._apns.register(str(asked["topic"]), str(asked.get("token", "")))
         return web.json_response({"token": token})
 
@@ -91,7 +92,7 @@ class Control:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         token, after = _token_and_after(request)
         self._apns.phones.screen(token)  # an unknown token is refused before the stream begins
-        response = await _open_stream(request)
+        response = await open_stream(request)
         try:
             async for arrival in self._apns.phones.stream(token, after):
                 event = f"id: {arrival.number}\ndata: {json.dumps(arrival.as_json())}\n\n"
@@ -101,7 +102,7 @@ class Control:
         return response
 
     async def _stream_all(self, request: web.Request) -> web.StreamResponse:
-        response = await _open_stream(request)
+        response = await open_stream(request)
         try:
             async for number, batch in self._apns.phones.stream_all():
                 lines = [json.dumps(a.as_json() | {"token": a.push.token}) for a in batch]
@@ -112,14 +113,14 @@ class Control:
         return response
 
     async def _add_key(self, request: web.Request) -> web.Response:
-        asked = await _object(request)
+        asked = await json_object(request)
         self._apns.add_key(
             str(asked["key_id"]), str(asked["team_id"]), str(asked["public_pem"]), asked["topics"]
         )
         return web.Response(status=204)
 
     async def _order_fault(self, request: web.Request) -> web.Response:
-        self._apns.faults.order(Fault(**await _object(request)))
+        self._apns.faults.order(Fault(**await json_object(request)))
         return web.Response(status=204)
 
     async def _clear_faults(self, _request: web.Request) -> web.Response:
@@ -132,35 +133,6 @@ class Control:
             for (status, reason), times in self._apns.answers.items()
         }
         return web.json_response(counted)
-
-
-@web.middleware
-async def _plain_errors(request: web.Request, handler: Any) -> web.StreamResponse:
-    """400 and 404 instead of a traceback for what a client got wrong."""
-    try:
-        found: web.StreamResponse = await handler(request)
-    except KeyError:
-        return web.json_response({"error": "unknown token or missing member"}, status=404)
-    except (ValueError, TypeError) as error:
-        return web.json_response({"error": type(error).__name__}, status=400)
-    return found
-
-
-async def _open_stream(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
-    )
-    await response.prepare(request)
-    # A first line, so that the reader knows it is connected before anything arrives.
-    await response.write(b": open\n\n")
-    return response
-
-
-async def _object(request: web.Request) -> dict[str, Any]:
-    found = await request.json()
-    if not isinstance(found, dict):
-        raise ValueError("not an object")
-    return found
 
 
 def _token_and_after(request: web.Request) -> tuple[str, int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from apps.lab.apns.answers import STATUS_OF_REASON
 
@@ -28,6 +29,8 @@ class Fault:
     - with `delay_s`: all of this, or the plain answer if `action` is None, that much later
     """
 
+    reasons: ClassVar[Collection[str]] = STATUS_OF_REASON
+
     action: Action | None = None
     times: int = 1
     reason: str = ""
@@ -39,7 +42,7 @@ class Fault:
     def __post_init__(self) -> None:
         if self.action is not None and self.action not in get_args(Action):
             raise ValueError("unknown action")
-        if self.action == "refuse" and self.reason not in STATUS_OF_REASON:
+        if self.action == "refuse" and self.reason not in self.reasons:
             raise ValueError("unknown reason")
 
 

@@ -68,7 +68,7 @@ class Lab:
         self.apns_control = f"http://{HOST}:{self._apns_ports[1]}"
         self.exchange_ca = self._directory("exchange") / "ca.pem"
         self.apns_ca = self._directory("apns") / "ca.pem"
-        self.provider_key = _provider_key(self._directory("apple"))
+        self.provider_key = make_provider_key(self._directory("apple"))
 
     @property
     def users(self) -> tuple[DemoUser, ...]:
@@ -171,7 +171,8 @@ def answers(url: str, status: int = 200) -> Callable[[], bool]:
     return ask
 
 
-def _provider_key(directory: Path) -> ProviderKey:
+def make_provider_key(directory: Path) -> ProviderKey:
+    """A new provider key, its files in `directory`."""
     key_id, team_id = ("".join(secrets.choice(_APPLE_ID) for _ in range(10)) for _ in range(2))
     private = ec.generate_private_key(ec.SECP256R1())
     p8_file = directory / f"AuthKey_{key_id}.p8"

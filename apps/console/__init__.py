@@ -1,0 +1,4 @@
+"""The administrators' console: Django's admin with django-unfold, scoped and audited.
+
+How to add a page: CONTRIBUTING.md.
+"""

@@ -1,0 +1,35 @@
+"""What the pages need around their content: styles, the switcher, the frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.templatetags.static import static
+
+from apps.console.chosen import chosen_og, groups_of
+
+
+def stylesheet(request: HttpRequest) -> str:
+    """The address of our own styles."""
+    return static("console/console.css")
+
+
+def switcher(request: HttpRequest) -> dict[str, Any]:
+    """What the header's switcher shows: the groups with their indentation, and the chosen one."""
+    groups = groups_of(request)
+    top = min((group.depth for group in groups), default=1)
+    return {
+        "chosen": chosen_og(request),
+        "groups": [{"pk": g.pk, "name": g.name, "indent": g.depth - top} for g in groups],
+    }
+
+
+def frame(request: HttpRequest) -> dict[str, Any]:
+    """A context processor: allauth's pages stand in the console's frame, too."""
+    match = request.resolver_match
+    if match is None or not (match.url_name or "").startswith(("account_", "mfa_")):
+        return {}
+    from apps.console.site import site
+
+    return dict(site.each_context(request))

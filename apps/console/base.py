@@ -1,0 +1,177 @@
+"""The ModelAdmin from which every page of a model comes: scoped, permitted by role, audited."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.core.exceptions import PermissionDenied
+from django.db import models, transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from apps.administrators.scope import may, may_somewhere, visible_ogs
+from apps.audit.service import changes, record, snapshot
+from apps.client_address import client_address
+from apps.console.chosen import administrator_of, chosen_og, user_of
+from apps.tenants.models import OrganizationGroup
+
+
+def audit(
+    request: HttpRequest,
+    action: str,
+    target: object,
+    og: OrganizationGroup | None,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    """Write into the audit log what the visitor does; call it in the change's transaction."""
+    record(
+        actor=administrator_of(request).username,
+        action=action,
+        target=str(target),
+        og_path=og.path if og is not None else "",
+        before=before,
+        after=after,
+        address=str(client_address(request)),
+    )
+
+
+class ConsoleAdmin(ModelAdmin):
+    """Rows of the chosen organization group and below; rights by role; every change audited.
+
+    `og_lookup` leads from the model to its group (`"og"`, `"mailbox__og"`); "" where the model is
+    the group itself; None where its rows belong to the whole deployment. A permission None means
+    that nobody may do that here. `audit_name` begins the audit log's actions.
+    """
+
+    og_lookup: ClassVar[str | None] = "og"
+    view_permission: ClassVar[str] = "console.read"
+    add_permission: ClassVar[str | None] = "settings.change"
+    change_permission: ClassVar[str | None] = "settings.change"
+    delete_permission: ClassVar[str | None] = "settings.change"
+    audit_name: ClassVar[str] = ""
+
+    compressed_fields = True
+    warn_unsaved_form = True
+    list_filter_submit = True
+    list_per_page = 50
+    show_full_result_count = False
+
+    # --- whose rows ---------------------------------------------------------------------------
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """The rows of the chosen group's subtree, as far as the visitor may see them."""
+        rows: QuerySet[Any] = super().get_queryset(request)
+        if self.og_lookup is None:
+            return rows if may(user_of(request), self.view_permission, None) else rows.none()
+        og = chosen_og(request)
+        if og is None or not may(user_of(request), self.view_permission, og):
+            return rows.none()
+        lookup = f"{self.og_lookup}__path" if self.og_lookup else "path"
+        return rows.filter(**{f"{lookup}__startswith": og.path})
+
+    def og_of(self, obj: Any) -> OrganizationGroup | None:
+        """The group to which a row belongs."""
+        if self.og_lookup is None:
+            return None
+        for name in filter(None, self.og_lookup.split("__")):
+            obj = getattr(obj, name)
+        assert isinstance(obj, OrganizationGroup)
+        return obj
+
+    def formfield_for_foreignkey(
+        self, db_field: models.ForeignKey, request: HttpRequest, **kwargs: Any
+    ) -> Any:
+        """Groups to choose from are those where the visitor may make the change."""
+        if db_field.remote_field.model is OrganizationGroup:
+            kwargs["queryset"] = visible_ogs(
+                user_of(request), self.change_permission or "console.read"
+            )
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    # --- who may ------------------------------------------------------------------------------
+
+    def _may(self, request: HttpRequest, permission: str | None, obj: Any) -> bool:
+        if permission is None:
+            return False
+        if obj is not None:
+            return may(user_of(request), permission, self.og_of(obj))
+        if self.og_lookup is None:
+            return may(user_of(request), permission, None)
+        return may_somewhere(user_of(request), permission)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self._may(request, self.view_permission, None)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, self.view_permission, obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        if self.add_permission is None or self.og_lookup is None:
+            return self._may(request, self.add_permission, None)
+        og = chosen_og(request)
+        return og is not None and may(user_of(request), self.add_permission, og)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, self.change_permission, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, self.delete_permission, obj)
+
+    # --- changes ------------------------------------------------------------------------------
+
+    def audit(
+        self,
+        request: HttpRequest,
+        verb: str,
+        obj: Any,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+    ) -> None:
+        """Write into the audit log what is done to a row."""
+        name = self.audit_name or self.opts.model_name
+        audit(request, f"{name}.{verb}", obj, self.og_of(obj), before, after)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save a row; a new one belongs to the chosen group."""
+        with transaction.atomic():
+            old = self.model._default_manager.get(pk=obj.pk) if change else None
+            if not change and self.og_lookup == "og" and obj.og_id is None:
+                obj.og = chosen_og(request)
+            permission = self.change_permission if change else self.add_permission
+            if not self._may(request, permission, obj):
+                raise PermissionDenied
+            self.store(request, obj, form, change)
+            before, after = changes(snapshot(old) if old else None, snapshot(obj))
+            self.audit(request, "change" if change else "create", obj, before, after)
+
+    def store(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Write a row; for models with rules of their own."""
+        obj.save()
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Delete a row."""
+        with transaction.atomic():
+            before = snapshot(obj)
+            self.audit(request, "delete", obj, before, None)
+            self.remove(request, obj)
+
+    def remove(self, request: HttpRequest, obj: Any) -> None:
+        """Delete a row; for models with rules of their own."""
+        obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Delete rows one by one, so that each is audited."""
+        for obj in queryset:
+            self.delete_model(request, obj)
+
+    # Django's own log of changes stays empty: it knows neither addresses nor values.
+    def log_addition(self, *args: Any) -> None:
+        """Nothing: see save_model."""
+
+    def log_change(self, *args: Any) -> None:
+        """Nothing: see save_model."""
+
+    def log_deletions(self, *args: Any) -> None:
+        """Nothing: see delete_model."""

@@ -1,0 +1,30 @@
+"""Small views of the console that are no pages of their own."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_POST
+
+from apps.console.chosen import choose, groups_of
+
+
+@require_POST
+def switch(request: HttpRequest) -> HttpResponse:
+    """Look at another organization group, and come back to the page one was on."""
+    wanted = request.POST.get("og", "")
+    found = next((group for group in groups_of(request) if str(group.pk) == wanted), None)
+    if found is None:
+        messages.error(request, "There is no such organization group.")
+    else:
+        choose(request, found)
+    after = request.POST.get("next", "")
+    here = url_has_allowed_host_and_scheme(after, {request.get_host()}, request.is_secure())
+    return redirect(after if here else "console:index")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """What a form without its token gets: mostly a page that was open for too long."""
+    return render(request, "console/stale.html", status=403)

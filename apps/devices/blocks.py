@@ -1,0 +1,87 @@
+"""What is blocked: phones by what the UEM and the mail gateway call them, and by push token.
+
+A block outlives the device's row: whoever subscribes again with one of these is refused. It holds
+in one organization group and below it: two tenants may call two phones the same, and who looks
+after a part of the tree changes nothing outside it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import Literal
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
+
+from apps import clock
+from apps.devices.models import Block, Device
+from apps.tenants.models import OrganizationGroup
+from apps.vault.lookup import lookup_hmac
+
+Kind = Literal["uem", "eas", "push-token"]
+Name = tuple[Kind, str]  # what kind of name it is, and its HMAC
+
+
+def name(kind: Kind, value: str) -> Name:
+    """A phone's name as the database keeps it."""
+    return kind, lookup_hmac(kind, value)
+
+
+def names_of(device: Device) -> list[Name]:
+    """All by which a device's phone would be known again."""
+    found: list[Name] = [("push-token", device.push_token_hmac)]
+    if device.uem_hmac:
+        found.append(("uem", device.uem_hmac))
+    if device.eas_hmac:
+        found.append(("eas", device.eas_hmac))
+    return found
+
+
+def listed(og: OrganizationGroup, names: Iterable[Name]) -> bool:
+    """Whether one of the names is blocked where the group stands."""
+    return of_group(og, names).exists()
+
+
+def add(scope: str, names: Iterable[Name], *, reason: str, device: uuid.UUID | None = None) -> None:
+    """Block these names in the organization group with the path `scope` and all below it."""
+    for kind, value in names:
+        try:
+            with transaction.atomic():
+                Block.objects.create(
+                    kind=kind,
+                    value_hmac=value,
+                    scope=scope,
+                    reason=reason,
+                    device_id=device,
+                    created_at=clock.now(),
+                )
+        except IntegrityError:
+            pass  # blocked already, and its first reason stays
+
+
+def lift(scope: str, names: Iterable[Name]) -> int:
+    """Lift the blocks of these names that were made for `scope` or below; how many there were."""
+    return _named(Block.objects.filter(scope__startswith=scope), names).delete()[0]
+
+
+def of_group(og: OrganizationGroup, names: Iterable[Name]) -> QuerySet[Block]:
+    """The blocks of these names that hold for the group."""
+    return _named(Block.objects.filter(scope__in=og.line_paths()), names)
+
+
+def devices_named(scope: str, names: Iterable[Name]) -> QuerySet[Device]:
+    """The devices in `scope` that one of the names means."""
+    wanted = Q()
+    columns = {"uem": "uem_hmac", "eas": "eas_hmac", "push-token": "push_token_hmac"}
+    for kind, value in names:
+        wanted |= Q(**{columns[kind]: value})
+    devices = Device.objects.filter(og__path__startswith=scope)
+    return devices.filter(wanted) if wanted else devices.none()
+
+
+def _named(rows: QuerySet[Block], names: Iterable[Name]) -> QuerySet[Block]:
+    wanted = Q()
+    for kind, value in names:
+        wanted |= Q(kind=kind, value_hmac=value)
+    return rows.filter(wanted) if wanted else rows.none()

@@ -1,0 +1,1 @@
+"""`make bench-relay`: our relay and provider beside other senders, on one pretend APNs."""
