@@ -32,4 +32,4 @@ def frame(request: HttpRequest) -> dict[str, Any]:
         return {}
     from apps.console.site import site
 
-    return dict(site.each_context(request))
+    return {**site.each_context(request), "title": "Your account"}

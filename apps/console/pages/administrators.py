@@ -15,7 +15,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminPasswordWidget
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget
 
 from apps.administrators.accounts import AccountRefused, refuse_role, reset_second_factor
 from apps.administrators.lockout import unlock
@@ -72,6 +72,11 @@ class _Person(forms.ModelForm):
 class _Role(forms.ModelForm):
     """A role and where it holds."""
 
+    # Without an empty choice each new line would begin as a system administrator.
+    role = forms.ChoiceField(
+        choices=[("", "Select a role"), *Role.choices], widget=UnfoldAdminSelectWidget
+    )
+
     class Meta:
         model = RoleAssignment
         fields = ("role", "og")
@@ -127,7 +132,7 @@ class AdministratorAdmin(ConsoleAdmin):
             for one in obj.assignments.all()
         )
 
-    @display(description="Two-step sign-in", label={"On": "success"})
+    @display(description="Second factor", label={"On": "success"})
     def second_factor(self, obj: Any) -> str:
         return "On" if obj.has_factor else "Off"
 
