@@ -172,6 +172,8 @@ LOGGING = {
         # Its lines hold the URLs that alerts go to, with their passwords.
         "apprise": {"level": "CRITICAL", "propagate": False},
         "urllib3": {"level": "ERROR"},
+        # Below that it writes whole requests: content, device tokens.
+        "botocore": {"level": "ERROR"},
     },
 }
 # A log call that fails would print its arguments, whatever they hold.

@@ -11,6 +11,7 @@ from django.db import connection
 
 # Pokes of the code under test go to the Celery app's broker, a folder of this run's own.
 import ens_project.celery  # noqa: F401
+from apps.announce import context
 from apps.eventlog.factory import get_log
 from apps.eventlog.table import TableLog
 from apps.history.buffer import Buffer
@@ -22,6 +23,12 @@ def _history_is_written_by_hand() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Buffer, "_see_to_thread", lambda _self: None)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _settings_are_read_anew() -> None:
+    """The next test's groups may have the ids of the last one's."""
+    context.forget()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from apps import clock
-from apps.announce import policy
+from apps.announce.envelope import Envelope
 from apps.announce.gaps import missed_since
+from apps.announce.policy import ContentPolicy, Rules, Wishes, rules
 from apps.cns.client import Service
 from apps.devices import registry
 from apps.devices.models import PUSH_SERVICES, Device, DeviceState, Mailbox
 from apps.eventlog.factory import get_log
 from apps.eventlog.interface import Entry
 from apps.exchange.interface import Credentials, Endpoint
+from apps.keypairs import signing
+from apps.keypairs.signing import Signer
 from apps.subscriptions import refusals
 from apps.subscriptions.entries import MailWork
 from apps.subscriptions.joining import endpoint_of, open_many
@@ -28,6 +32,9 @@ from apps.tenants.inherited import settings_for
 from apps.tenants.models import OrganizationGroup
 from apps.vault.lookup import lookup_hmac
 
+# A change of an organization's policy holds after so many seconds on every server.
+_SETTINGS_FRESH_S: Final = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -37,7 +44,9 @@ class Target:
     service: Service
     app: str
     token: str = field(repr=False)
-    level: str
+    rules: Rules
+    # None where the device gave no content key: it is told in clear what it may be told.
+    envelope: Envelope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +118,13 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
     refused = refusals.known_among(
         (row.mailbox, credentials[row.id]) for row in subscriptions if row.id in credentials
     )
-    chosen = _settings(
-        [device.og for device in told], [row.mailbox.mail_system.og for row in subscriptions]
-    )
+    chosen = {
+        og.pk: _in_force(og)
+        for og in (
+            *(device.og for device in told),
+            *(row.mailbox.mail_system.og for row in subscriptions),
+        )
+    }
     names = [name_of(row.id) for row in subscriptions]
     marks, dead = get_log().last_marks(names), get_log().dead_since(names)
     return {
@@ -130,9 +143,11 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
                 dead.get(name_of(row.id)),
             ),
             has_dead_letters=name_of(row.id) in dead,
-            catch_up_limit=chosen[row.mailbox.mail_system.og_id].catch_up_limit,
+            catch_up_limit=chosen[row.mailbox.mail_system.og_id].subscriptions.catch_up_limit,
             targets=tuple(
-                _target(device, chosen[device.og_id]) for device in devices.get(row.mailbox_id, ())
+                _target(device, chosen[device.og_id])
+                for device in devices.get(row.mailbox_id, ())
+                if chosen[device.og_id].subscriptions.enabled
             ),
         )
         for row in subscriptions
@@ -154,27 +169,65 @@ def _earliest(*times: datetime | None) -> datetime | None:
     return min((time for time in times if time is not None), default=None)
 
 
-def _settings(*groups: Iterable[OrganizationGroup]) -> dict[int, SubscriptionSettings]:
-    """What is in force, by organization group."""
-    every = {og.pk: og for some in groups for og in some}
-    return {pk: settings_for(og, SubscriptionSettings) for pk, og in every.items()}
+@dataclass(frozen=True, slots=True)
+class _InForce:
+    """What holds in an organization group, as read at a moment of the monotonic clock."""
+
+    subscriptions: SubscriptionSettings
+    content: ContentPolicy
+    signer: Signer | None
+    read_at: float = field(default_factory=time.monotonic)
 
 
-def _target(device: Device, chosen: SubscriptionSettings) -> Target:
+_kept: dict[int, _InForce] = {}
+
+
+def _in_force(og: OrganizationGroup) -> _InForce:
+    """The group's settings and signing key; read again every few seconds, not for every mail."""
+    found = _kept.get(og.pk)
+    if found is None or time.monotonic() - found.read_at > _SETTINGS_FRESH_S:
+        found = _InForce(
+            settings_for(og, SubscriptionSettings),
+            settings_for(og, ContentPolicy),
+            signing.current(og),
+        )
+        _kept[og.pk] = found
+    return found
+
+
+def forget() -> None:
+    """Read settings anew when next needed (the database may have been flushed)."""
+    _kept.clear()
+
+
+def _target(device: Device, chosen: _InForce) -> Target:
     """How a device that was let in is reached, and how much it may hear now.
 
     Content needs the device's own recent proof. One that must prove itself anew, because a
     password was refused, hears of new mail all the same: until its next check-in it can't know.
+    And what can't be encrypted, though it could be or must be, is not said.
     """
-    proof_lasts = timedelta(hours=chosen.proof_hours)
-    level = device.content_wish or policy.LEVELS[-1]
+    held = rules(
+        chosen.content,
+        device.content_wish,
+        Wishes.from_json(device.wishes),
+        device.time_zone,
+        clock.now(),
+    )
+    proof_lasts = timedelta(hours=chosen.subscriptions.proof_hours)
     proved = device.proved_at is not None and device.proved_at >= clock.now() - proof_lasts
-    if not proved and level != "none":
-        level = "generic"
+    encrypts = bool(device.content_key) and chosen.signer is not None
+    in_clear = not device.content_key and not chosen.content.require_encryption
+    if held.level != "none" and not (proved and (encrypts or in_clear)):
+        held = replace(held, level="generic")
+    envelope = None
+    if chosen.signer is not None and device.content_key:
+        envelope = Envelope(device.id, device.content_key, chosen.signer)
     return Target(
         device_id=device.id,
         service=PUSH_SERVICES[device.platform],
         app=device.app_id,
         token=registry.push_token(device),
-        level=level,
+        rules=held,
+        envelope=envelope,
     )

@@ -219,7 +219,7 @@ class Drain:
             del self._jobs[context.mailbox.pk]
 
     def _record(self, entries: Sequence[Entry], outcome: Outcome) -> None:
-        self._done.seen += outcome.seen
+        self._done.seen += outcome.seen + outcome.hushed
         _time(entries, outcome)
         if outcome.retry_after_s is None:
             self._done.acknowledged += [entry.id for entry in entries]

@@ -7,8 +7,10 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
+
+from joserfc.errors import JoseError
 
 from apps.announce import payload, policy
 from apps.announce.context import Context, Target
@@ -20,7 +22,7 @@ from apps.cns.client import Push, Service
 from apps.devices import registry
 from apps.eventlog.interface import Entry, EventLog
 from apps.exchange import errors
-from apps.exchange.interface import Credentials, Described, Item, MailServer
+from apps.exchange.interface import Credentials, Described, Extras, Item, MailServer
 from apps.history import counters, names, stories
 from apps.subscriptions import ending, refusals, states
 from apps.subscriptions.database import in_database
@@ -41,9 +43,13 @@ _ITEM_REF_LENGTH: Final = 32
 
 @dataclass(slots=True)
 class Outcome:
-    """What a job leaves to record: marks of what was announced, and when to try the rest again."""
+    """What a job leaves to record: marks of what was announced, and when to try the rest again.
+
+    `hushed` are marks of what is not to be announced: it must not ring later either.
+    """
 
     seen: list[str] = field(default_factory=list)
+    hushed: list[str] = field(default_factory=list)
     retry_after_s: float | None = None
     watermark: str = ""
 
@@ -54,10 +60,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _News:
-    """One mail to announce; without content where its details could not be had."""
+    """One mail to announce; without content where its details could not be had.
+
+    `sender` is an HMAC (policy.vip_hmac), empty where nobody asks for it.
+    """
 
     item_id: str
-    content: payload.Content | None
+    content: payload.Content | None = field(default=None, repr=False)
+    sender: str = ""
+    conversation_id: str = ""
 
 
 class MailboxJob:
@@ -114,7 +125,7 @@ class MailboxJob:
 
         That can't be said of what only a fetch would find or judge: it is tried again.
         """
-        plain = [_News(item_id, None) for item_id in todo.delivered]
+        plain = [_News(item_id) for item_id in todo.delivered]
         if context.refused:
             await in_database(_suspect, context.subscription.id)
         if not context.may_fetch:
@@ -155,13 +166,14 @@ class MailboxJob:
         self, context: Context, credentials: Credentials, todo: Plan, gives_up: float
     ) -> tuple[list[_News], int | None]:
         wants_count = todo.unread_count is None
+        extras = _extras(context)
         described = Described(items={}, unread_count=None)
         if todo.item_ids or wants_count:
             described = await self._server.describe(
-                context.endpoint, credentials, todo.item_ids, wants_count, _left(gives_up)
+                context.endpoint, credentials, todo.item_ids, wants_count, _left(gives_up), extras
             )
         news = [
-            _News(item_id, payload.content_of(item))
+            _news(context, item_id, item)
             for item_id in todo.item_ids
             if (item := described.items.get(item_id)) is not None
             and is_news(todo, item, in_inbox=_in_inbox(context, item))
@@ -173,12 +185,11 @@ class MailboxJob:
                 todo.catch_up_since,
                 context.catch_up_limit,
                 _left(gives_up),
+                extras,
             )
             known = {one.item_id for one in news}
             news += [
-                _News(item.item_id, payload.content_of(item))
-                for item in missed
-                if item.item_id not in known
+                _news(context, item.item_id, item) for item in missed if item.item_id not in known
             ]
         unread = todo.unread_count if described.unread_count is None else described.unread_count
         return news, unread
@@ -201,23 +212,24 @@ class MailboxJob:
         told |= self._unwritten.intersection(marks.values())
         pushes: list[tuple[Target, str, Push]] = []
         for target in targets:
-            untold = [
-                (one, mark)
-                for one in news
-                if (mark := marks[target.device_id, one.item_id]) not in told
-            ]
-            if target.level != "none":
-                pushes += [
-                    (target, mark, _announcement(target, one, unread, mark)) for one, mark in untold
-                ]
-            if unread is not None and (target.level == "none" or not untold):
+            rings = False
+            for one in news:
+                mark = marks[target.device_id, one.item_id]
+                if mark in told:
+                    continue
+                if _is_hushed(target, one):
+                    outcome.hushed.append(mark)
+                    continue
+                rings = True
+                pushes.append((target, mark, _announcement(target, one, unread, mark)))
+            if unread is not None and not rings:
                 pushes.append((target, "", _badge(target, unread)))
         results = await asyncio.gather(
             *(self._pushers[target.service].push(push) for target, _, push in pushes)
         )
         for (target, mark, _), result in zip(pushes, results, strict=True):
             await _settle(target, mark, result, outcome)
-        self._unwritten.update(outcome.seen)
+        self._unwritten.update(outcome.seen, outcome.hushed)
 
 
 def _left(gives_up: float) -> float:
@@ -299,9 +311,52 @@ def _mark(device_id: uuid.UUID, item_id: str) -> str:
     return lookup_hmac("announced", f"{device_id}:{item_id}")[:_ITEM_REF_LENGTH]
 
 
+def _extras(context: Context) -> Extras:
+    """Only what some device may be told is asked for."""
+    held = [target.rules for target in context.targets]
+    return Extras(
+        preview=any(rules.level == "preview" for rules in held),
+        conversation=any(rules.group_conversations for rules in held),
+    )
+
+
+def _news(context: Context, item_id: str, item: Item) -> _News:
+    matters = any(target.rules.vips is not None for target in context.targets)
+    return _News(
+        item_id,
+        payload.content_of(item),
+        policy.vip_hmac(item.sender_address) if matters else "",
+        item.conversation_id,
+    )
+
+
+def _is_hushed(target: Target, news: _News) -> bool:
+    """Whether a mail may change the badge only. One whose sender is unknown may be a VIP's."""
+    if target.rules.level == "none":
+        return True
+    vips = target.rules.vips
+    return vips is not None and news.content is not None and news.sender not in vips
+
+
 def _announcement(target: Target, news: _News, unread: int | None, mark: str) -> Push:
-    told = payload.News(mark, policy.narrowed(news.content, target.level), unread)
-    return _push(target, 10, mark, payload.announcement(target.service, told))
+    thread = ""
+    if target.rules.group_conversations and news.conversation_id:
+        thread = lookup_hmac("thread", f"{target.device_id}:{news.conversation_id}")
+    told = payload.News(
+        item=mark,
+        content=policy.narrowed(news.content, target.rules.level),
+        badge=unread,
+        sound=target.rules.sound,
+        thread=thread[:_ITEM_REF_LENGTH],
+        envelope=target.envelope,
+    )
+    try:
+        made = payload.announcement(target.service, told)
+    except (ValueError, JoseError):
+        # A damaged row: that phone is told without details, and the others are told.
+        log.error("device %s: its content key is none", target.device_id)
+        made = payload.announcement(target.service, replace(told, content=None))
+    return _push(target, 10, mark, made)
 
 
 def _badge(target: Target, unread: int) -> Push:

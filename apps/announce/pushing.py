@@ -1,4 +1,7 @@
-"""Sends pushes to the relay, many a call, however many mailboxes they come from."""
+"""Sends pushes to the relay, many a call, however many mailboxes they come from.
+
+The relay answers line by line: each push's result reaches whoever waits for it at once.
+"""
 
 from __future__ import annotations
 
@@ -57,16 +60,20 @@ class Pusher:
             call.add_done_callback(self._calls.discard)
 
     async def _call(self, batch: list[tuple[Push, asyncio.Future[Result]]]) -> None:
-        again, reason = _AGAIN_S, "relay_unavailable"
-        results: dict[str, Result] = {}
+        again, reason = _AGAIN_S, "relay_did_not_answer_for_it"
+        waiting = {push.id: future for push, future in batch}
+
+        def tell(result: Result) -> None:
+            future = waiting.pop(result.id)
+            if not future.done():
+                future.set_result(result)
+
         request_id.work_on(push.request_id for push, _ in batch)
         try:
-            answered = await self._cns.send(self._service, [push for push, _ in batch])
-            results = {result.id: result for result in answered}
+            await self._cns.send(self._service, [push for push, _ in batch], tell)
             counters.count(names.RELAY_CALLS, label="answered")
-            reason = "relay_did_not_answer_for_it"
         except CnsUnavailable as error:
-            again = max(error.retry_after_s, 1.0)
+            again, reason = max(error.retry_after_s, 1.0), error.code
             counters.count(names.RELAY_CALLS, label="unavailable")
             log.warning("the relay is unavailable: %s", error.code)
         except CnsRefused as error:
@@ -74,9 +81,5 @@ class Pusher:
             counters.count(names.RELAY_CALLS, label="refused")
             log.error("the relay refuses us: %s", error.code)
         finally:
-            for push, future in batch:
-                if not future.done():
-                    future.set_result(
-                        results.get(push.id)
-                        or Result(push.id, "retry", reason, dead_since=None, retry_after_s=again)
-                    )
+            for push_id in list(waiting):
+                tell(Result(push_id, "retry", reason, dead_since=None, retry_after_s=again))

@@ -31,6 +31,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "counter_not_rising": (400, "The JWE's counter is not above the last one."),
     "not_this_mailbox": (400, "The address is not the one this device joined with."),
     "ews_url_not_allowed": (400, "The EWS URL is outside the organization's mail systems."),
+    "not_enabled": (403, "Email notification is off for this organization group."),
     "device_blocked": (403, "An administrator has blocked this device."),
     "too_large": (413, "The request is too large."),
     "too_many_attempts": (429, "Too many attempts: wait before the next one."),

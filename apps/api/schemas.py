@@ -12,9 +12,14 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 from rest_framework import serializers
 
-from apps.announce.policy import LEVELS
+from apps.announce.policy import LEVELS, SOUND
 from apps.devices.models import DeviceState, Platform
 
+# A coordinate on P-256 (RFC 7518, section 6.2.1.2), a time of a day, an address' SHA-256, a file.
+_COORDINATE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+_TIME: Final = re.compile(r"\A(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z")
+_SOUND: Final = re.compile(rf"\A{SOUND.pattern}\Z")
+_USER_ID: Final = re.compile(r"\A[0-9a-f]{64}\Z")
 # An APNs device token, and an FCM registration token, which is opaque text.
 _TOKENS: Final = {
     Platform.IOS: re.compile(r"(?:[0-9a-fA-F]{2}){32,100}"),
@@ -77,6 +82,7 @@ class SubscribeAnswer(serializers.Serializer):
     device_secret = serializers.CharField(help_text="Told once; for checkin and unsubscribe.")
     state = serializers.ChoiceField(choices=["joining"])
     poll_seconds = serializers.IntegerField(help_text="Check in so often until joined.")
+    signing_keys = serializers.DictField(help_text="RFC 7517: a JWK Set, to verify pushes with.")
 
 
 class CheckinRequest(Strict):
@@ -90,6 +96,7 @@ class CheckinAnswer(serializers.Serializer):
     do = serializers.ChoiceField(choices=["nothing", "send_credentials", "subscribe"])
     checkin_seconds = serializers.IntegerField(help_text="When to check in next.")
     poll_seconds = serializers.IntegerField(help_text="The same while joining.")
+    signing_keys = serializers.DictField(help_text="RFC 7517: a JWK Set, to verify pushes with.")
 
 
 class UnsubscribeRequest(Strict):
@@ -126,8 +133,27 @@ class DeviceRef(Strict):
     app_version = _line(40, required=False, default="")
 
 
+class QuietHours(Strict):
+    """Daily, or on `days` (1 is Monday), from `begin` to `end`; over midnight if `end` is first."""
+
+    days = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=7),
+        required=False,
+        allow_empty=False,
+        max_length=7,
+    )
+    begin = serializers.RegexField(_TIME)
+    end = serializers.RegexField(_TIME)
+
+
 class Wishes(Strict):
     content = serializers.ChoiceField(choices=LEVELS, required=False, default="")
+    vips = serializers.ListField(
+        child=_line(320), required=False, max_length=100, help_text="Only they ring."
+    )
+    quiet_hours = serializers.ListField(child=QuietHours(), required=False, max_length=8)
+    sound = serializers.RegexField(_SOUND, required=False, help_text="A sound file, or `none`.")
+    group_conversations = serializers.BooleanField(required=False)
 
 
 class _Claims(Strict):
@@ -135,14 +161,22 @@ class _Claims(Strict):
     jti = _line(128)
 
     def validate_content_key(self, value: dict[str, Any]) -> dict[str, str]:
-        """Only a P-256 public key, cut down to what it needs."""
-        try:
-            key = ECKey.import_key({name: value[name] for name in ("kty", "crv", "x", "y")})
-        except (JoseError, ValueError, KeyError, TypeError):
-            raise serializers.ValidationError("not an EC public key") from None
+        """Only a P-256 public key, cut down to what it needs; import proves it is on the curve."""
+        kept = {name: str(value.get(name)) for name in ("kty", "crv", "x", "y")}
         if value.get("crv") != "P-256" or "d" in value:
             raise serializers.ValidationError("not a P-256 public key")
-        return {name: str(key.as_dict(private=False)[name]) for name in ("kty", "crv", "x", "y")}
+        if not all(_COORDINATE.fullmatch(kept[name]) for name in ("x", "y")):
+            raise serializers.ValidationError("not a P-256 public key")
+        try:
+            ECKey.import_key(dict(kept))
+        except (JoseError, ValueError, TypeError):
+            raise serializers.ValidationError("not a P-256 public key") from None
+        return kept
+
+    def validate_time_zone(self, value: str) -> str:
+        if value and value not in zoneinfo.available_timezones():
+            raise serializers.ValidationError("not an IANA time zone")
+        return value
 
     def validate_email(self, value: str) -> str:
         try:
@@ -172,11 +206,9 @@ class SubscriptionClaims(_Claims):
     device_ref = DeviceRef(required=False)
     time_zone = _line(64, required=False, default="")
     wishes = Wishes(required=False)
-
-    def validate_time_zone(self, value: str) -> str:
-        if value and value not in zoneinfo.available_timezones():
-            raise serializers.ValidationError("not an IANA time zone")
-        return value
+    accounts = serializers.ListField(
+        child=serializers.RegexField(_USER_ID), required=False, max_length=50
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         platform = attrs["platform"]
@@ -194,6 +226,8 @@ class CheckinClaims(_Claims):
     credentials = BasicCredentials(required=False)
     content_key = serializers.DictField(required=False)
     push_token = _line(4096, required=False)
+    time_zone = _line(64, required=False)
+    wishes = Wishes(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("credentials" in attrs) != ("email" in attrs):

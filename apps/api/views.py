@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.announce.policy import Quiet, Wishes, minutes_after_midnight, vip_hmac
 from apps.api import limits, schemas
 from apps.api.parsers import SmallJSONParser
 from apps.api.problems import CONTENT_TYPE, Problem
@@ -23,10 +24,13 @@ from apps.eventlog.factory import get_log
 from apps.eventlog.interface import LogUnavailable, NewEntry
 from apps.exchange.interface import Credentials
 from apps.keypairs import service as keypairs
+from apps.keypairs import signing
 from apps.subscriptions import checkin, ending, joining
 from apps.subscriptions.poke import wake_join
+from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants import mail_systems, tokens
 from apps.tenants.ews_urls import EwsUrlRefused
+from apps.tenants.inherited import settings_for
 from apps.tenants.models import OrganizationGroup
 
 _API_TOKEN = ["apiToken"]
@@ -138,6 +142,8 @@ class Subscribe(DeviceView):
     )
     def post(self, request: Request) -> Response:
         og = self.organization_group()
+        if not settings_for(og, SubscriptionSettings).enabled:
+            raise Problem("not_enabled")
         jwe = _checked(schemas.SubscribeRequest, request.data)["jwe"]
         with _available(), _counting_failures(self.request):
             claims = self._open(og, jwe)
@@ -152,6 +158,7 @@ class Subscribe(DeviceView):
                 "device_secret": secret,
                 "state": "joining",
                 "poll_seconds": checkin.POLL_SECONDS,
+                "signing_keys": signing.public_keys(og),
             },
             status=202,
         )
@@ -204,6 +211,7 @@ class Checkin(DeviceView):
                 "do": told.do,
                 "checkin_seconds": told.checkin_seconds,
                 "poll_seconds": told.poll_seconds,
+                "signing_keys": signing.public_keys(device.og),
             }
         )
 
@@ -221,6 +229,11 @@ class Checkin(DeviceView):
                 registry.replace_push_token(device, claims["push_token"])
             if "content_key" in claims:
                 registry.replace_content_key(device, claims["content_key"])
+            if "wishes" in claims:
+                wished = claims["wishes"]
+                registry.replace_wishes(device, wished["content"], _wishes(wished).to_json())
+            if "time_zone" in claims:
+                registry.replace_time_zone(device, claims["time_zone"])
             if "credentials" in claims:
                 if registry.user_hmac(claims["email"]) != device.mailbox.user_hmac:
                     raise Problem("not_this_mailbox")
@@ -291,15 +304,36 @@ def _credentials(claims: dict[str, Any]) -> Credentials:
     return Credentials(type="basic", username=given["username"], password=given["password"])
 
 
+def _wishes(asked: dict[str, Any]) -> Wishes:
+    """What a device asks for, as it is kept: of addresses only HMACs."""
+    vips = asked.get("vips")
+    return Wishes(
+        vips=None if vips is None else frozenset(map(vip_hmac, vips)),
+        quiet=tuple(
+            Quiet(
+                tuple(hours.get("days", range(1, 8))),
+                minutes_after_midnight(hours["begin"]),
+                minutes_after_midnight(hours["end"]),
+            )
+            for hours in asked.get("quiet_hours", ())
+        ),
+        sound=asked.get("sound"),
+        group_conversations=asked.get("group_conversations"),
+    )
+
+
 def _description(claims: dict[str, Any], ews_url: str) -> Description:
-    ref = claims.get("device_ref") or {}
+    ref, wished = claims.get("device_ref") or {}, claims.get("wishes") or {}
+    accounts = claims.get("accounts")
     return Description(
         platform=claims["platform"],
         app_id=claims["app_id"],
         push_token=claims["push_token"],
         ews_url=ews_url,
         content_key=claims.get("content_key"),
-        content_wish=(claims.get("wishes") or {}).get("content", ""),
+        content_wish=wished.get("content", ""),
+        wishes=_wishes(wished).to_json(),
+        accounts=None if accounts is None else tuple(accounts),
         time_zone=claims["time_zone"],
         uem_id=ref.get("uem_id", ""),
         eas_id=ref.get("eas_id", ""),

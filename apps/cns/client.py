@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from apps import request_id
-from apps.cns.answer import Result, read_answer
+from apps.cns.answer import LINES, Answer, Result, problem_code
 from apps.cns.channel import load_channel
 from apps.cns.errors import CnsUnavailable
 from apps.wire.client import Client, Request, Tls
@@ -21,6 +21,9 @@ Service = Literal["apns", "fcm"]
 
 PROTOCOL_VERSION = 1
 MAX_PUSHES = 500
+# More than any answer needs: a result is 100 to 200 bytes.
+_ANSWER_BYTES = 16 * 1024
+_ANSWER_BYTES_EACH = 512
 _ENDPOINT = re.compile(r"/nws/notify/[a-z]+/?\Z")
 
 
@@ -75,11 +78,28 @@ class CnsClient:
         self._deadline_s = deadline_s
         self._http = Client()
 
-    async def send(self, platform: Service, pushes: Sequence[Push]) -> list[Result]:
-        """Send up to MAX_PUSHES pushes; their results in the same order, after each was answered.
+    def sign_with(self, key_pem: bytes) -> None:
+        """Sign with another key from now on.
 
         Raises:
-            CnsUnavailable: no usable answer; try again later.
+            apps.cns.channel.ChannelUnusable: `key_pem` can't be used; the old one stays.
+        """
+        self._channel = load_channel(key_pem)
+
+    async def send(
+        self,
+        platform: Service,
+        pushes: Sequence[Push],
+        on_result: Callable[[Result], None] = lambda _: None,
+    ) -> list[Result]:
+        """Send up to MAX_PUSHES pushes; their results in the same order, after each was answered.
+
+        `on_result` hears of each as soon as it is known, in the event loop, and must be quick.
+        When the answer breaks off, those without one are to be tried again: `retry`, with the
+        reason of the break. What was heard before an exception holds.
+
+        Raises:
+            CnsUnavailable: no usable answer for any of them; try again later.
             CnsRefused: the relay takes no call of ours; somebody has to put it right.
             ValueError: too many pushes.
         """
@@ -88,11 +108,39 @@ class CnsClient:
         if not pushes:
             return []
         request = self._request(platform, pushes)
+        answer = Answer([push.id for push in pushes], PROTOCOL_VERSION, on_result)
+        code = "answer_incomplete"
         try:
-            response = await self._http.perform(request)
+            response = await self._http.perform(request, answer.take)
+            if response.body or response.status != 200:
+                answer.read_document(response)
+        except WireError as error:
+            code = error.code
+        except CnsUnavailable as error:
+            if not answer.any_known:
+                raise
+            code = error.code
+        return answer.results(code)
+
+    async def knock(self) -> str:
+        """Make a signed call without any push, to learn whether the relay would take ours.
+
+        Returns `ok`, or the relay's code for why not (`certificate_unknown`, `clock_mismatch`, …).
+
+        Raises:
+            CnsUnavailable: no answer, or none of a relay.
+        """
+        try:
+            response = await self._http.perform(self._request("apns", []))
         except WireError as error:
             raise CnsUnavailable(error.code) from None
-        return read_answer(response, [push.id for push in pushes], PROTOCOL_VERSION)
+        code = problem_code(response)
+        # Whose signature is good is told that there is nothing in the call; others hear it before.
+        if response.status == 200 or code == "body_malformed":
+            return "ok"
+        if not code:
+            raise CnsUnavailable(f"http_{response.status}")
+        return code
 
     async def close(self) -> None:
         """Close the connections; calls under way fail."""
@@ -109,11 +157,13 @@ class CnsClient:
             url,
             headers=(
                 ("Content-Type", "application/json"),
+                ("Accept", LINES),
                 ("ENS-Signature", signature),
                 (request_id.HEADER, ",".join(ids)),
             ),
             body=body,
             deadline_s=self._deadline_s,
+            max_response_bytes=_ANSWER_BYTES + len(pushes) * _ANSWER_BYTES_EACH,
             tls=self._tls,
             # Plain HTTP where the administrator wrote it so: a relay on the same machine.
             schemes=(parts.scheme,),

@@ -81,6 +81,11 @@ class Device(models.Model):
     ews_url = models.CharField(max_length=500, blank=True, default="")
     content_key = models.TextField(blank=True, default="")
     content_wish = models.CharField(max_length=16, blank=True, default="")
+    # HMACs of the users whose mail the app says it is set up for, until this device has proved
+    # its mailbox; null when it said nothing, or nothing is left to do.
+    accounts = models.JSONField(null=True, blank=True)
+    # What else it asks for (announce/policy.py); addresses stand in it as HMACs.
+    wishes = models.JSONField(default=dict, blank=True)
     time_zone = models.CharField(max_length=64, blank=True, default="")
     uem_hmac = models.CharField(max_length=64, blank=True, default="", db_index=True)
     eas_hmac = models.CharField(max_length=64, blank=True, default="", db_index=True)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.dispatch import Signal
@@ -62,6 +63,8 @@ class Description:
     ews_url: str
     content_key: dict[str, str] | None = None
     content_wish: str = ""
+    wishes: dict[str, Any] = field(default_factory=dict, repr=False)
+    accounts: tuple[str, ...] | None = field(default=None, repr=False)
     time_zone: str = ""
     uem_id: str = field(default="", repr=False)
     eas_id: str = field(default="", repr=False)
@@ -122,7 +125,9 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.secret_hash = _hash(secret)
     device.proved_at, device.counter, device.last_checkin_at = None, 0, now
     device.content_key = json.dumps(said.content_key) if said.content_key else ""
-    device.content_wish, device.time_zone = said.content_wish, said.time_zone
+    device.content_wish, device.wishes = said.content_wish, said.wishes
+    device.time_zone = said.time_zone
+    device.accounts = _account_hmacs(mailbox, said.accounts)
     device.uem_hmac = lookup_hmac("uem", said.uem_id) if said.uem_id else ""
     device.eas_hmac = lookup_hmac("eas", said.eas_id) if said.eas_id else ""
     device.model_name, device.os_version = said.model_name, said.os_version
@@ -206,6 +211,30 @@ def unblock(device_id: uuid.UUID) -> bool:
     return freed
 
 
+def handed_on(device_id: uuid.UUID) -> list[Device]:
+    """The devices that a newly proved one has replaced on its phone; each is named once.
+
+    They have its app and push token, joined before it, and serve a mailbox that is not among the
+    accounts which the app named. Only the tree of its organization is looked at.
+    """
+    device = Device.objects.select_related("og").filter(id=device_id).first()
+    if device is None or device.accounts is None:
+        return []
+    Device.objects.filter(id=device_id).update(accounts=None)
+    return list(
+        Device.objects.select_related("mailbox")
+        .filter(
+            app_id=device.app_id,
+            push_token_hmac=device.push_token_hmac,
+            push_token_at__lt=device.push_token_at,
+            state__in=MAY_PROVE,
+            og__path__startswith=device.og.line_paths()[0],
+        )
+        .exclude(id=device.id)
+        .exclude(mailbox__user_hmac__in=device.accounts)
+    )
+
+
 def active_among(device_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     """Those of the devices that may still be pushed to."""
     rows = Device.objects.filter(id__in=device_ids, state=DeviceState.ACTIVE)
@@ -257,6 +286,16 @@ def replace_content_key(device: Device, content_key: dict[str, str]) -> None:
     Device.objects.filter(id=device.id).update(content_key=json.dumps(content_key))
 
 
+def replace_wishes(device: Device, content_wish: str, wishes: dict[str, Any]) -> None:
+    """Take what a device asks for from now on; all of it, not only what has changed."""
+    Device.objects.filter(id=device.id).update(content_wish=content_wish, wishes=wishes)
+
+
+def replace_time_zone(device: Device, time_zone: str) -> None:
+    """Take the time zone that the phone is in now: an IANA name."""
+    Device.objects.filter(id=device.id).update(time_zone=time_zone)
+
+
 def retire_dead_token(device_id: uuid.UUID, token: str, dead_since: datetime | None) -> bool:
     """Retire a device whose push token the push service calls dead.
 
@@ -276,6 +315,12 @@ def disarm(device_id: uuid.UUID) -> None:
     Device.objects.filter(id=device_id).update(
         push_token_sealed=b"", secret_hash="", content_key="", proved_at=None
     )
+
+
+def _account_hmacs(mailbox: Mailbox, user_ids: Collection[str] | None) -> list[str] | None:
+    if user_ids is None:
+        return None
+    return sorted({mailbox.user_hmac, *(lookup_hmac("user", each) for each in user_ids)})
 
 
 def _tell(device_id: uuid.UUID, to: DeviceState, reason: str) -> None:

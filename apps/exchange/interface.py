@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 ItemKind = Literal[
     "message", "meeting_request", "meeting_response", "meeting_cancellation", "other"
@@ -93,6 +93,20 @@ class Item:
     received_at: datetime | None
     is_read: bool
     parent_folder_id: str
+    # The beginning of the text and the id of the conversation, where they were asked for.
+    preview: str = field(default="", repr=False)
+    conversation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is asked of items beyond what every announcement needs."""
+
+    preview: bool = False
+    conversation: bool = False
+
+
+NO_EXTRAS: Final = Extras()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +149,7 @@ class MailServer(Protocol):
         item_ids: Sequence[str],
         want_unread: bool,
         deadline_s: float,
+        extras: Extras = NO_EXTRAS,
     ) -> Described:
         """Look up new items and, if wanted, how many unread ones the Inbox holds."""
 
@@ -145,5 +160,6 @@ class MailServer(Protocol):
         since: datetime,
         limit: int,
         deadline_s: float,
+        extras: Extras = NO_EXTRAS,
     ) -> list[Item]:
         """The unread items that came to the Inbox at `since` (aware) or later, newest first."""

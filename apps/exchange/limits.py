@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 
 from apps.exchange.errors import ServerBusy, Unreachable
 from apps.exchange.interface import (
+    NO_EXTRAS,
     Credentials,
     Described,
     Endpoint,
+    Extras,
     Item,
     Joined,
     MailServer,
@@ -112,10 +114,13 @@ class LimitedServer:
         item_ids: Sequence[str],
         want_unread: bool,
         deadline_s: float,
+        extras: Extras = NO_EXTRAS,
     ) -> Described:
         """See `MailServer.describe`."""
         async with self._turn(endpoint, credentials, deadline_s) as left:
-            return await self._inner.describe(endpoint, credentials, item_ids, want_unread, left)
+            return await self._inner.describe(
+                endpoint, credentials, item_ids, want_unread, left, extras
+            )
 
     async def newest_unread(
         self,
@@ -124,10 +129,13 @@ class LimitedServer:
         since: datetime,
         limit: int,
         deadline_s: float,
+        extras: Extras = NO_EXTRAS,
     ) -> list[Item]:
         """See `MailServer.newest_unread`."""
         async with self._turn(endpoint, credentials, deadline_s) as left:
-            return await self._inner.newest_unread(endpoint, credentials, since, limit, left)
+            return await self._inner.newest_unread(
+                endpoint, credentials, since, limit, left, extras
+            )
 
     @asynccontextmanager
     async def _turn(

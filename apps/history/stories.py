@@ -11,6 +11,7 @@ import logging
 import re
 import uuid
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -87,6 +88,17 @@ def purge() -> None:
     from apps.history.models import Story
 
     Story.objects.filter(newest_at__lt=clock.time() - STORIES_KEPT_S).delete()
+
+
+def forget(device_ids: Collection[uuid.UUID]) -> None:
+    """Delete the stories of these devices."""
+    from apps.history.models import LooseEntry, Story
+
+    buffer.flush()
+    ids = list(device_ids)
+    for first in range(0, len(ids), 500):
+        LooseEntry.objects.filter(device_id__in=ids[first : first + 500]).delete()
+        Story.objects.filter(device_id__in=ids[first : first + 500]).delete()
 
 
 def note_move(device_id: uuid.UUID, to: str, reason: str, **_signal: Any) -> None:

@@ -52,6 +52,30 @@ class OpenedJwe(models.Model):
         return f"opened JWE {self.pk}"
 
 
+class SigningKey(models.Model):
+    """An ES256 key with which an OG's announcements are signed; its keys follow by number.
+
+    Phones are told of it from its making until `expires_at`.
+    """
+
+    og = models.ForeignKey(OrganizationGroup, models.CASCADE, related_name="+")
+    number = models.PositiveIntegerField()
+    kid = models.CharField(max_length=32, unique=True)
+    public_jwk = models.JSONField()
+    wrapped_private = models.BinaryField()
+    created_at = models.DateTimeField()
+    current_until = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["og", "number"], name="keypairs_signingkey_made_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"signing key {self.kid}"
+
+
 class SealedCredential(models.Model):
     """Our part of a subscription's sealed credentials; the other part is in the webhook URL.
 

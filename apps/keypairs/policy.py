@@ -15,6 +15,7 @@ class KeyPairSettings:
     A change holds for the pairs made from then on: the current one and the next live out.
     `bits` is the size of the RSA modulus, `hours_current` how long a pair is handed out to
     devices, `hours_accepted_after` how long after that a JWE to it is still opened.
+    `signing_days` is how long a key signs announcements; phones know it that long before.
     """
 
     bits: int = field(
@@ -50,3 +51,4 @@ class KeyPairSettings:
             "unit": "hours",
         },
     )
+    signing_days: int = field(default=90, metadata={"minimum": 7, "maximum": 365, "narrows": True})

@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Count
 from django.utils import timezone
 
-from apps.keypairs import jwe, rsa
+from apps.keypairs import jwe, rsa, signing
 from apps.keypairs.jwe import JweRefused
 from apps.keypairs.models import KeyPair, OpenedJwe
 from apps.keypairs.policy import KeyPairSettings
@@ -75,7 +75,7 @@ def open_jwe(og: OrganizationGroup, compact: str) -> dict[str, Any]:
 
 
 def rotate() -> None:
-    """Destroy spent key pairs and see that each OG has a current and a next one.
+    """Destroy spent key pairs and see that each OG has a current and a next one, and signing keys.
 
     To be called every few minutes. Two callers at once do no harm.
 
@@ -91,6 +91,7 @@ def rotate() -> None:
     for og in OrganizationGroup.objects.all():
         if og.pk not in ready:
             _make_ahead(og, now)
+    signing.rotate()
 
 
 def _pair(og: OrganizationGroup, kid: str, now: datetime) -> KeyPair:

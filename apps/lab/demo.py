@@ -117,7 +117,11 @@ def _join(stand: Stand, users: Sequence[DemoUser]) -> dict[str, list[Phone]]:
     phones: dict[str, list[Phone]] = {}
     for number, user in enumerate(users):
         names = ["first phone", "second phone"] if number == 0 else ["phone"]
-        phones[user.address] = [stand.phone(stand.account(user), name) for name in names]
+        # Every other phone has a content key: its pushes are encrypted.
+        phones[user.address] = [
+            stand.phone(stand.account(user), name, encrypted=(number + each) % 2 == 0)
+            for each, name in enumerate(names)
+        ]
     everyone = [phone for owned in phones.values() for phone in owned]
     for phone in everyone:
         phone.subscribe()

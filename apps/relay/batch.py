@@ -49,7 +49,9 @@ def parse_batch(body: bytes) -> list[Item]:
         raise Refused("body_malformed", "not an object")
     version = content.get("version")
     if type(version) is not int or version != PROTOCOL_VERSION:
-        raise Refused("version_unsupported", f"this relay speaks version {PROTOCOL_VERSION}")
+        theirs = f"{version:d}"[:10] if type(version) is int else "none"
+        detail = f"this relay speaks protocol version {PROTOCOL_VERSION}, the caller {theirs}"
+        raise Refused("version_unsupported", detail, versions=[PROTOCOL_VERSION])
     asked = content.get("notifications")
     if not isinstance(asked, list) or not asked:
         raise Refused("body_malformed", "notifications: a list with something in it is needed")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from logging import INFO, WARNING, getLogger
-from queue import Empty, SimpleQueue
 
 from django.utils import timezone
 
@@ -19,7 +18,7 @@ from apps.relay.providers.ways import way
 from apps.relay.push_apps import opened, shared_apps
 from apps.vault.redact import where
 from apps.vault.wrapping import UnwrapFailed
-from apps.wire.background import background_loop
+from apps.wire import background
 
 logger = getLogger(__name__)
 
@@ -35,9 +34,9 @@ _Jobs = list[tuple[Provider, OpenApp, list[Notification]]]
 def deliver(deployment: Deployment, platform: str, items: Sequence[Item]) -> Iterator[list[Answer]]:
     """Send what may be sent, all of it side by side; ids with outcomes, as they become known.
 
-    Each item gets exactly one outcome. Everything has been looked up and is on its way when this
-    returns: what goes wrong before that is raised here, not in the middle of an answer. Sending
-    goes on to its end even if nobody reads on.
+    Each item gets exactly one outcome; those that become known in the same moment come together.
+    Everything has been looked up when this returns: what goes wrong before that is raised here,
+    not in the middle of an answer. Reading is what sends; whoever stops reading ends it.
     """
     asked = [item.asked for item in items if isinstance(item.asked, Notification)]
     apps = shared_apps(deployment, platform, (each.app for each in asked))
@@ -79,7 +78,7 @@ def _answers(
 ) -> Iterator[list[Answer]]:
     counted: Counter[tuple[str, str]] = Counter()
     try:
-        for some in (refused, *(sending.answers() if sending else ())):
+        for some in chain([refused], sending.answers() if sending else ()):
             counted.update((outcome.status, outcome.reason) for _, outcome in some)
             if some:
                 yield some
@@ -90,42 +89,34 @@ def _answers(
 
 
 class _Sending:
-    """One call's notifications under way: handed out in the loop's thread, read in the caller's.
+    """One call's notifications under way: sent in the loop's thread, read in the caller's."""
 
-    Outcomes that come together are handed over together, so that neither thread wakes the other
-    for each of them.
-    """
+    _hand_out: Callable[[Answer], None]
 
     def __init__(self, jobs: _Jobs, unproven: set[str]) -> None:
         self.accepted: set[str] = set()
         self.troubles: dict[str, str] = {}
+        self._jobs = jobs
         self._unproven = unproven
-        self._ids = frozenset(each.id for _, _, some in jobs for each in some)
-        self._open = set(self._ids)
+        self._open = {each.id for _, _, some in jobs for each in some}
         self._doubtful: dict[str, list[Answer]] = {}
-        self._ready: list[Answer] = []
-        self._queue: SimpleQueue[list[Answer]] = SimpleQueue()
-        self._loop = background_loop()
-        asyncio.run_coroutine_threadsafe(self._send(jobs), self._loop)
 
     def answers(self) -> Iterator[list[Answer]]:
         """Blocks for each lot; ends when every notification has its outcome."""
-        unanswered = set(self._ids)
-        end = time.monotonic() + _TIMEOUT_S
-        while unanswered:
-            try:
-                some = self._queue.get(timeout=max(0.0, end - time.monotonic()))
-            except Empty:
-                late = Outcome("retry", "relay_timeout", retry_after_s=_RETRY_S)
-                some = [(each, late) for each in unanswered]
-            unanswered.difference_update(each for each, _ in some)
-            yield some
+        unanswered = set(self._open)
+        try:
+            for some in background.stream(self._send, _TIMEOUT_S):
+                unanswered.difference_update(each for each, _ in some)
+                yield some
+        except TimeoutError:
+            late = Outcome("retry", "relay_timeout", retry_after_s=_RETRY_S)
+            yield [(each, late) for each in unanswered]
 
-    async def _send(self, jobs: _Jobs) -> None:
-        await asyncio.gather(*(self._send_app(*job) for job in jobs))
+    async def _send(self, hand_out: Callable[[Answer], None]) -> None:
+        self._hand_out = hand_out
+        await asyncio.gather(*(self._send_app(*job) for job in self._jobs))
         for doubtful in self._doubtful.values():
-            self._ready += [(each, replace(o, status="failed")) for each, o in doubtful]
-        self._hand_over()
+            self._answer(*((each, replace(o, status="failed")) for each, o in doubtful))
 
     async def _send_app(self, provider: Provider, app: OpenApp, some: list[Notification]) -> None:
         try:
@@ -162,14 +153,8 @@ class _Sending:
         return unproven and outcome.reason in _DOUBTFUL
 
     def _answer(self, *answers: Answer) -> None:
-        if not self._ready:
-            self._loop.call_soon(self._hand_over)
-        self._ready += answers
-
-    def _hand_over(self) -> None:
-        if self._ready:
-            self._queue.put(self._ready)
-            self._ready = []
+        for each in answers:
+            self._hand_out(each)
 
 
 def _remember(apps: Mapping[str, PushApp], sending: _Sending) -> None:

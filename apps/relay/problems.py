@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 from django.http import JsonResponse
 
@@ -33,16 +34,18 @@ STATUS_OF_CODE = {
 class Refused(Exception):
     """The whole call is refused and nothing is sent; `code` is one of STATUS_OF_CODE."""
 
-    def __init__(self, code: str, detail: str = "") -> None:
+    def __init__(self, code: str, detail: str = "", **members: Any) -> None:
         super().__init__(code)
         self.code = code
         self.detail = detail
+        # Further members of the problem document, for programs.
+        self.members = members
 
 
 def problem(refused: Refused) -> JsonResponse:
     """The HTTP answer to a refused call."""
     status = HTTPStatus(STATUS_OF_CODE[refused.code])
-    content = {
+    content: dict[str, Any] = {
         "type": "about:blank",
         "title": status.phrase,
         "status": status.value,
@@ -50,6 +53,7 @@ def problem(refused: Refused) -> JsonResponse:
     }
     if refused.detail:
         content["detail"] = refused.detail
+    content |= refused.members
     response = JsonResponse(content, status=status, content_type="application/problem+json")
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         response["Allow"] = "POST"

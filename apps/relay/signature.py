@@ -41,12 +41,23 @@ class CertificateUnusable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """What was received, as far as the signature covers it."""
+class Caller:
+    """Who has signed this call, before its body was read; `take` has the last word."""
 
-    method: str
-    path: str
-    body: bytes = field(repr=False)
+    deployment: Deployment
+    _body_hash: str
+    _nonce: str
+    _good_until: float
+
+    def take(self, body: bytes, now: float) -> None:
+        """Check the body against the signature and spend the nonce.
+
+        Raises:
+            Refused: `body_mismatch` or `nonce_replayed`.
+        """
+        if self._body_hash != _base64url(sha256(body).digest()):
+            raise Refused("body_mismatch")
+        nonces.spend(self.deployment, self._nonce, self._good_until, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +87,13 @@ def read_certificate(pem: bytes) -> ReadCertificate:
     )
 
 
-def verify(header: str | None, call: Call, audience: str, now: float) -> Deployment:
-    """The deployment that made this call, its nonce spent.
+def verify(header: str | None, method: str, path: str, audience: str, now: float) -> Caller:
+    """Who signed this call. No byte of a stranger's body need be read for it.
 
     Args:
         header: the value of `ENS-Signature`.
-        call: what was received.
+        method: the request's.
+        path: the request's, without the query.
         audience: the address by which deployments call this relay.
         now: Unix time.
 
@@ -95,9 +107,9 @@ def verify(header: str | None, call: Call, audience: str, now: float) -> Deploym
     if now > certificate.not_after:
         raise Refused("certificate_expired")
     claims = _object(signed.payload)
-    _check_claims(claims, call, audience.rstrip("/"), now)
-    nonces.spend(deployment, claims["nonce"], claims["iat"] + 2 * MAX_CLOCK_DIFFERENCE_S, now)
-    return deployment
+    _check_claims(claims, method, path, audience.rstrip("/"), now)
+    good_until = claims["iat"] + 2 * MAX_CLOCK_DIFFERENCE_S
+    return Caller(deployment, claims["body"], claims["nonce"], good_until)
 
 
 def _read(header: str | None) -> tuple[jws.CompactSignature, str]:
@@ -165,21 +177,23 @@ def _object(payload: bytes) -> dict[str, Any]:
     return found
 
 
-def _check_claims(claims: dict[str, Any], call: Call, audience: str, now: float) -> None:
+def _check_claims(
+    claims: dict[str, Any], method: str, path: str, audience: str, now: float
+) -> None:
     issued_at, nonce = claims.get("iat"), claims.get("nonce")
     if type(issued_at) is not int or not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
         raise Refused("signature_malformed")
+    if not isinstance(claims.get("body"), str):
+        raise Refused("body_mismatch")
     if not audience or claims.get("aud") != audience:
         raise Refused("audience_mismatch")
     # Where a proxy strips the path under which the relay is published, callers still sign it.
-    paths = (call.path, urlsplit(audience).path + call.path)
-    if claims.get("htm") != call.method or claims.get("htu") not in paths:
+    paths = (path, urlsplit(audience).path + path)
+    if claims.get("htm") != method or claims.get("htu") not in paths:
         raise Refused("request_mismatch")
     if abs(now - issued_at) > MAX_CLOCK_DIFFERENCE_S:
         here = datetime.fromtimestamp(int(now), UTC).isoformat()
         raise Refused("clock_mismatch", f"signed too long ago or ahead of time; it is {here} here")
-    if claims.get("body") != _base64url(sha256(call.body).digest()):
-        raise Refused("body_mismatch")
 
 
 def _base64url(data: bytes) -> str:

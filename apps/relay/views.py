@@ -1,48 +1,55 @@
-"""`POST /nws/notify/apns`: take a signed batch, push it, answer for each notification."""
+"""`POST /nws/notify/apns`: take a signed batch, push it, answer for each notification.
+
+A caller that accepts NDJSON hears of each notification as soon as the push service has answered:
+when this process is killed, only what had no line yet is in doubt. Others get one JSON document.
+"""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator, Sequence
 from logging import getLogger
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from apps import request_id
-from apps.relay.batch import PROTOCOL_VERSION, parse_batch
+from apps.relay.batch import PROTOCOL_VERSION, Item, parse_batch
 from apps.relay.delivery import deliver
+from apps.relay.models import Deployment
 from apps.relay.problems import Refused, problem
-from apps.relay.signature import Call, verify
+from apps.relay.signature import verify
 
 logger = getLogger(__name__)
 
 # 500 notifications of 4 KB, with room for their other members and escapes.
 MAX_BODY_BYTES = 4 * 1024 * 1024
+LINES = "application/x-ndjson"
 
 
 @csrf_exempt
-def notify_apns(request: HttpRequest) -> HttpResponse:
-    """Answers 200 with `{"version", "results"}` once APNs has answered each, else a problem."""
+def notify_apns(request: HttpRequest) -> HttpResponseBase:
+    """Answers 200 with what became of each notification, else a problem document."""
     request_id.work_on([request.headers.get(request_id.HEADER, "") or request_id.current()])
     try:
-        body = _body(request)
-        call = Call(request.method or "", request.path, body)
-        audience = settings.ENS.relay_audience or ""
-        header = request.headers.get("ENS-Signature")
-        deployment = verify(header, call, audience, time.time())
-        items = parse_batch(body)
+        deployment, items = _read(request)
     except Refused as refused:
-        logger.info("a call was refused: %s", refused.code)
+        logger.info("a call was refused: %s %s", refused.code, refused.detail)
         return problem(refused)
-    outcomes = {name: o for some in deliver(deployment, "apns", items) for name, o in some}
+    if LINES in request.headers.get("Accept", ""):
+        lines = _lines(deployment, items, request_id.current())
+        return StreamingHttpResponse(lines, content_type=LINES)
+    outcomes = dict(one for batch in deliver(deployment, "apns", items) for one in batch)
     logger.info("%s: %d notifications answered", deployment, len(items))
     results = [outcomes[item.id].as_json(item.id) for item in items]
     return JsonResponse({"version": PROTOCOL_VERSION, "results": results})
 
 
-def _body(request: HttpRequest) -> bytes:
-    """The body, read only once its announced length is known to be bearable."""
+def _read(request: HttpRequest) -> tuple[Deployment, list[Item]]:
+    """Who calls, and what for: the cheap questions first, the body only from those we know."""
     if request.method != "POST":
         raise Refused("method_not_allowed")
     if request.content_type != "application/json":
@@ -50,4 +57,27 @@ def _body(request: HttpRequest) -> bytes:
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
         raise Refused("body_too_large", f"{MAX_BODY_BYTES} bytes at most")
-    return request.body
+    header = request.headers.get("ENS-Signature")
+    audience = settings.ENS.relay_audience or ""
+    caller = verify(header, request.method, request.path, audience, time.time())
+    body = request.body
+    caller.take(body, time.time())
+    return caller.deployment, parse_batch(body)
+
+
+def _lines(deployment: Deployment, items: Sequence[Item], ids: str) -> Iterator[bytes]:
+    """The answer as lines; without its last one, what has no line has no known outcome."""
+    # The web server iterates after the view has returned: its log lines need their ids again.
+    request_id.work_on([ids])
+    begun, count = _line({"version": PROTOCOL_VERSION}), 0
+    for batch in deliver(deployment, "apns", items):
+        count += len(batch)
+        lines = b"".join(_line(outcome.as_json(one)) for one, outcome in batch)
+        yield begun + lines
+        begun = b""
+    yield begun + _line({"end": True, "count": count})
+    logger.info("%s: %d notifications answered", deployment, count)
+
+
+def _line(content: dict[str, object]) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode() + b"\n"

@@ -38,7 +38,7 @@ def instruct(device: Device) -> Instruction:
     """Record a sign of life of the device and say what it has to do next."""
     Device.objects.filter(id=device.id).update(last_checkin_at=clock.now())
     chosen = settings_for(device.og, SubscriptionSettings)
-    do = _task(device, timedelta(hours=chosen.proof_hours))
+    do = _task(device, chosen)
     if do == "nothing":
         WakeUp.objects.filter(device_id=device.id).delete()
     return Instruction(
@@ -57,12 +57,12 @@ def _poll_seconds(device: Device) -> int:
 
 def task_of(device: Device) -> Do:
     """What a device has to do now, whoever asks."""
-    hours = settings_for(device.og, SubscriptionSettings).proof_hours
-    return _task(device, timedelta(hours=hours))
+    return _task(device, settings_for(device.og, SubscriptionSettings))
 
 
-def _task(device: Device, proof_lasts: timedelta) -> Do:
-    if device.state == DeviceState.BLOCKED:
+def _task(device: Device, chosen: SubscriptionSettings) -> Do:
+    proof_lasts = timedelta(hours=chosen.proof_hours)
+    if device.state == DeviceState.BLOCKED or not chosen.enabled:
         return "nothing"
     if device.state in (DeviceState.REFUSED, DeviceState.RETIRED):
         return "subscribe"

@@ -264,6 +264,8 @@ def _proved(case: _Case, proof: Proof) -> bool:
         ending.end(case.subscription.id, "device_gone", shred_now=True)
         return False
     wakeups.answered(case.device.id)
+    for replaced in registry.handed_on(case.device.id):
+        ending.retire(replaced, "handed_on")
     inbox = lookup_hmac("inbox", proof.inbox_id)
     if case.mailbox.inbox_hmac != inbox:
         Mailbox.objects.filter(id=case.mailbox.pk).update(inbox_hmac=inbox)

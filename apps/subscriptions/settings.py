@@ -12,13 +12,16 @@ from apps.tenants.inherited import og_settings
 class SubscriptionSettings:
     """Times of the subscription's life; inherited down the tree unless overridden.
 
-    `status_frequency_minutes`: how often Exchange shows that it still knows us, when nothing else
-    happens. `checkin_seconds`: how often a device checks in. `proof_hours`: for how long a
-    device's own proof of the mailbox entitles it to content. After `asleep_hours` without a
-    check-in a device is told nothing, after `retire_days` it is forgotten. Of the mails that came
-    in a gap at most `catch_up_limit` are announced one by one.
+    With `enabled` off (email notification is not for this group) nobody may join, and those who
+    have joined hear nothing. `status_frequency_minutes`: how often Exchange shows that it still
+    knows us, when nothing else happens. `checkin_seconds`: how often a device checks in.
+    `proof_hours`: for how long a device's own proof of the mailbox entitles it to content.
+    After `asleep_hours` without a check-in a device is told nothing, after `retire_days` it is
+    forgotten. Of the mails that came in a gap at most `catch_up_limit` are announced one by
+    one.
     """
 
+    enabled: bool = field(default=True, metadata={"choices": (False, True), "narrows": True})
     status_frequency_minutes: int = field(
         default=30,
         metadata={

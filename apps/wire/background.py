@@ -10,7 +10,9 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -51,6 +53,49 @@ def run(coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         return future.result(timeout)
     finally:
         # Does nothing once there is a result; ends what a timeout or Ctrl-C left behind.
+        future.cancel()
+
+
+def stream(
+    start: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]], timeout: float
+) -> Iterator[list[T]]:
+    """Run a coroutine in the background loop and yield what it hands out, as it does.
+
+    Args:
+        start: makes the coroutine, given the function by which it hands out one thing after the
+            other. What is handed out in the same moment is yielded together.
+        timeout: seconds for all of it; then it is cancelled, as when the iterator is closed.
+
+    Raises:
+        TimeoutError: `timeout` passed.
+        RuntimeError: used in the loop's own thread, which would wait for itself.
+    """
+    loop = background_loop()
+    if threading.current_thread() is _thread:
+        raise RuntimeError("stream() was used in the background loop itself")
+    batches: SimpleQueue[list[T] | None] = SimpleQueue()
+    fresh: list[T] = []
+
+    def hand_out(one: T) -> None:
+        if not fresh:
+            loop.call_soon(flush)
+        fresh.append(one)
+
+    def flush() -> None:
+        batches.put(fresh.copy())
+        fresh.clear()
+
+    ends = time.monotonic() + timeout
+    future = asyncio.run_coroutine_threadsafe(start(hand_out), loop)
+    # The loop calls in order: the last flush comes before this.
+    future.add_done_callback(lambda _: batches.put(None))
+    try:
+        while (batch := batches.get(timeout=max(0.0, ends - time.monotonic()))) is not None:
+            yield batch
+        future.result()
+    except Empty:
+        raise TimeoutError from None
+    finally:
         future.cancel()
 
 

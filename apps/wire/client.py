@@ -39,6 +39,7 @@ from apps.wire.trust import trust_options
 __all__ = [
     "AddressCheck",
     "AddressRefused",
+    "BodyTaker",
     "Client",
     "ConnectFailed",
     "DeadlineExceeded",
@@ -52,6 +53,8 @@ __all__ = [
 ]
 
 AddressCheck = Callable[[IPv4Address | IPv6Address], None]
+# Given an answer's status and headers: who takes its body, part by part, or None to keep it whole.
+BodyTaker = Callable[[int, Mapping[str, str]], Callable[[bytes], None] | None]
 
 MAX_CONNECTIONS = 200 if sys.platform == "win32" else 1000
 _MAX_IDLE_HANDLES = 1000
@@ -98,7 +101,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A complete answer of any status. Header names are lower-case; repeated ones are joined."""
+    """A complete answer of any status. Header names are lower-case; repeated ones are joined.
+
+    `body` is empty where somebody took it part by part.
+    """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -115,11 +121,30 @@ class _Socket(socket.socket):
 class _Transfer:
     """One request under way."""
 
-    __slots__ = ("body", "check", "error", "future", "head", "permitted", "refused")
+    __slots__ = (
+        "body",
+        "check",
+        "error",
+        "future",
+        "head",
+        "permitted",
+        "refused",
+        "spoilt",
+        "take",
+        "taker",
+    )
 
-    def __init__(self, future: asyncio.Future[None], check: AddressCheck | None) -> None:
+    def __init__(
+        self,
+        future: asyncio.Future[None],
+        check: AddressCheck | None,
+        take: BodyTaker | None = None,
+    ) -> None:
         self.future = future
         self.check = check
+        self.take = take
+        self.taker: Callable[[bytes], object] | None = None
+        self.spoilt: Exception | None = None
         self.head: list[bytes] = []
         self.body: list[bytes] = []
         self.error: tuple[int, str] | None = None
@@ -136,6 +161,18 @@ class _Transfer:
             return pycurl.SOCKET_BAD
         self.permitted = True
         return _Socket(family, kind, protocol)
+
+    def hand_over(self, part: bytes) -> int | None:
+        """Called by libcurl with what has come of the body; 0 ends the transfer."""
+        try:
+            if self.taker is None:
+                assert self.take is not None
+                self.taker = self.take(*_status_and_headers(self.head)) or self.body.append
+            self.taker(part)
+        except Exception as error:  # noqa: BLE001 - `perform` raises it where the caller sees it
+            self.spoilt = error
+            return 0
+        return None
 
 
 class Client:
@@ -175,8 +212,12 @@ class Client:
         self._watched: dict[int, int] = {}
         self._closed = False
 
-    async def perform(self, request: Request) -> Response:
+    async def perform(self, request: Request, take: BodyTaker | None = None) -> Response:
         """Send the request and return its whole answer.
+
+        With `take` the body is handed over as it comes, so that of an answer that breaks off the
+        beginning is not lost. It is called from within libcurl, in the event loop: it must be
+        quick and must not call this client. What it raises ends the request and is raised here.
 
         Raises:
             AddressRefused: the check refused the host's addresses; nothing was connected.
@@ -190,12 +231,14 @@ class Client:
         if request.deadline_s <= 0:
             raise DeadlineExceeded
         handle = self._idle.pop() if self._idle else pycurl.Curl()
-        transfer = _Transfer(loop.create_future(), self._check)
+        transfer = _Transfer(loop.create_future(), self._check, take)
         try:
             _prepare(handle, request, transfer)
             self._multi.add_handle(handle)
             self._running[handle] = transfer
             await transfer.future
+            if transfer.spoilt is not None:
+                raise transfer.spoilt
             if transfer.error is not None:
                 raise _error(transfer)
             return _response(handle, transfer)
@@ -338,7 +381,8 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
     setopt(pycurl.TIMEOUT_MS, max(1, int(request.deadline_s * 1000)))
     setopt(pycurl.MAXFILESIZE_LARGE, request.max_response_bytes)
     setopt(pycurl.HEADERFUNCTION, transfer.head.append)
-    setopt(pycurl.WRITEFUNCTION, transfer.body.append)
+    taken = transfer.take is not None
+    setopt(pycurl.WRITEFUNCTION, transfer.hand_over if taken else transfer.body.append)
     if transfer.check is not None:
         setopt(pycurl.OPENSOCKETFUNCTION, transfer.open_socket)
     if request.body or request.method in ("POST", "PUT"):
@@ -382,17 +426,24 @@ def _header_lines(headers: tuple[tuple[str, str], ...]) -> list[bytes]:
 
 
 def _response(handle: Any, transfer: _Transfer) -> Response:
+    _, headers = _status_and_headers(transfer.head)
+    return Response(handle.getinfo(pycurl.RESPONSE_CODE), headers, b"".join(transfer.body))
+
+
+def _status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
+    status = 0
     headers: dict[str, str] = {}
-    for line in transfer.head:
+    for line in head:
         if line.startswith(b"HTTP/"):
-            # What came before was an interim answer (1xx).
+            # What came before was an interim answer (1xx). libcurl has checked the line.
             headers.clear()
+            status = int(line.split(b" ", 2)[1][:3])
             continue
         name, separator, value = line.decode("latin-1").partition(":")
         if separator:
             key, value = name.strip().lower(), value.strip()
             headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return Response(handle.getinfo(pycurl.RESPONSE_CODE), headers, b"".join(transfer.body))
+    return status, headers
 
 
 # CURLE_HTTP2_STREAM, which pycurl has no name for: a stream that the peer has reset.

@@ -48,7 +48,7 @@ def only(entry: Entry) -> Context:
 
 def test_a_proved_device_is_told_what_it_wishes(entry: Entry) -> None:
     context = only(entry)
-    assert [target.level for target in context.targets] == ["sender_subject"]
+    assert [target.rules.level for target in context.targets] == ["sender_subject"]
     assert context.may_fetch
     assert context.credentials == CREDENTIALS
 
@@ -58,7 +58,7 @@ def test_without_a_recent_proof_there_is_word_of_mail_and_no_content(
     entry: Entry, proved: timedelta | None
 ) -> None:
     Device.objects.update(proved_at=proved and clock.now() - proved)
-    assert [target.level for target in only(entry).targets] == ["generic"]
+    assert [target.rules.level for target in only(entry).targets] == ["generic"]
 
 
 @pytest.mark.parametrize("state", ["joining", "refused", "retired", "blocked", "asleep"])

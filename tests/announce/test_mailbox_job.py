@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from apps import clock
 from apps.announce.context import Context, Target
 from apps.announce.mailbox_job import MailboxJob, Outcome
+from apps.announce.policy import Rules
 from apps.announce.pushing import Pusher
 from apps.cns.answer import Result
 from apps.cns.client import Push
@@ -58,15 +59,18 @@ class Relay:
         self.titles: list[str] = []
         self.reached: set[tuple[str, str]] = set()
 
-    async def send(self, service: str, pushes: Sequence[Push]) -> list[Result]:
+    async def send(
+        self, service: str, pushes: Sequence[Push], on_result: Callable[[Result], None]
+    ) -> None:
         for push in pushes:
             self.reached.add((service, push.token))
             said = push.payload["data"] if service == "fcm" else push.payload["aps"].get("alert")
             self.titles += [(said or {}).get("title", "")]
-        return [Result(push.id, "accepted") for push in pushes]
+            on_result(Result(push.id, "accepted"))
 
 
-PHONE = Target(uuid.uuid4(), "apns", "com.example", "ab" * 32, "sender_subject")
+OPEN = Rules("sender_subject", vips=None, sound="default", group_conversations=True)
+PHONE = Target(uuid.uuid4(), "apns", "com.example", "ab" * 32, OPEN)
 
 
 class Site:
@@ -148,8 +152,8 @@ async def test_a_device_that_was_blocked_while_exchange_was_slow_hears_nothing(
 async def test_each_phone_is_reached_through_its_own_push_service(site: Site) -> None:
     site.exchange.error = errors.Unreachable()
     phones = (
-        Target(uuid.uuid4(), "apns", "com.example", "ab" * 32, "sender_subject"),
-        Target(uuid.uuid4(), "fcm", "com.example", "cd" * 32, "sender_subject"),
+        Target(uuid.uuid4(), "apns", "com.example", "ab" * 32, OPEN),
+        Target(uuid.uuid4(), "fcm", "com.example", "cd" * 32, OPEN),
     )
     await site.run(NEW, phones)
     assert site.relay.reached == {("apns", "ab" * 32), ("fcm", "cd" * 32)}

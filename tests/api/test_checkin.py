@@ -14,6 +14,7 @@ from apps import clock
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState
 from apps.eventlog.factory import get_log
+from apps.keypairs import signing
 from apps.keypairs.models import SealedCredential
 from apps.subscriptions import current, webhook_url
 from apps.subscriptions.models import Subscription
@@ -72,6 +73,7 @@ def test_a_joining_device_waits(phone: Phone) -> None:
         "do": "nothing",
         "checkin_seconds": 3600,
         "poll_seconds": 1,
+        "signing_keys": signing.public_keys(phone.og()),
     }
 
 

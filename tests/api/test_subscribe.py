@@ -24,7 +24,7 @@ def test_a_device_is_accepted_and_its_join_waits_in_the_log(api: Api) -> None:
     answer = api.subscribe()
     assert answer.status_code == 202, answer.content
     body = answer.json()
-    assert set(body) == {"device_id", "device_secret", "state", "poll_seconds"}
+    assert set(body) == {"device_id", "device_secret", "state", "poll_seconds", "signing_keys"}
     assert body["state"] == "joining"
     device = Device.objects.get(id=body["device_id"])
     assert device.state == "joining"

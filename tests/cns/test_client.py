@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from apps import request_id
+from apps.cns.answer import Result
 from apps.cns.channel import make_channel
 from apps.cns.client import CnsClient, Push
 from apps.cns.errors import CnsRefused, CnsUnavailable
@@ -174,8 +176,8 @@ async def test_a_refused_call_says_why(
         (b"moved", 302, "http_302", 9.0),
         (b"<html>", 200, "answer_malformed", 2.0),
         ([], 200, "answer_malformed", 2.0),
-        (b"[" * 100_000, 200, "answer_malformed", 2.0),
-        ({"version": 2, "results": []}, 200, "answer_malformed", 2.0),
+        (b"[" * 10_000, 200, "answer_malformed", 2.0),
+        ({"results": []}, 200, "answer_malformed", 2.0),
         ({"version": 1, "results": {}}, 200, "answer_malformed", 2.0),
         ({"version": 1, "results": [5]}, 200, "answer_malformed", 2.0),
         (
@@ -213,6 +215,164 @@ async def test_odd_times_to_wait_are_bounded(
     assert (found.retry_after_s, found.dead_since) == (expected, None)
 
 
+class Lines:
+    """A relay that answers by lines, and may break off."""
+
+    def __init__(self, relay: FakeRelay) -> None:
+        self.go_on = asyncio.Event()
+        self._relay = relay
+
+    def says(self, *parts: Any, breaks_off: bool = False, waits: bool = False) -> None:
+        """Objects are lines; bytes go out as they are, each part on its own."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+            await response.prepare(request)
+            for part in parts:
+                raw = part if isinstance(part, bytes) else json.dumps(part).encode() + b"\n"
+                await response.write(raw)
+            if waits:
+                await self.go_on.wait()
+            if breaks_off:
+                assert request.transport is not None
+                request.transport.close()
+            return response
+
+        self._relay.answer = answer
+
+
+@pytest.fixture
+def lines(relay: FakeRelay) -> Lines:
+    return Lines(relay)
+
+
+HEAD = {"version": 1}
+
+
+def accepted(sent: Push) -> dict[str, str]:
+    return {"id": sent.id, "status": "accepted"}
+
+
+async def test_each_result_is_heard_before_the_answer_ends(
+    relay: FakeRelay, client: CnsClient, lines: Lines
+) -> None:
+    one, two = push(), push()
+    half = json.dumps(accepted(two)).encode()[:30]
+    lines.says(HEAD, accepted(one), half, breaks_off=True, waits=True)
+    heard: list[str] = []
+    first = asyncio.Event()
+
+    def on_result(result: Result) -> None:
+        heard.append(f"{result.id} {result.status} {result.reason}")
+        first.set()
+
+    under_way = asyncio.create_task(client.send("apns", [two, one], on_result))
+    await asyncio.wait_for(first.wait(), 5)
+    assert heard == [f"{one.id} accepted "]
+    assert not under_way.done()
+    lines.go_on.set()
+    results = await under_way
+    assert relay.seen[0][1]["Accept"] == "application/x-ndjson"
+    assert [(r.id, r.status, r.reason, r.retry_after_s) for r in results] == [
+        (two.id, "retry", "connection_lost", 2.0),
+        (one.id, "accepted", "", 0.0),
+    ]
+    assert heard[1:] == [f"{two.id} retry connection_lost"]
+
+
+async def test_a_whole_answer_by_lines(client: CnsClient, lines: Lines) -> None:
+    sent = [push() for _ in range(3)]
+    text = b"".join(json.dumps(each).encode() + b"\n" for each in map(accepted, sent))
+    ways = [HEAD, text, {"end": True, "count": 3}], [json.dumps(HEAD).encode(), b"\n", text]
+    for parts in ways:  # the second one is cut in odd places and has no last line
+        lines.says(*parts)
+        results = await client.send("apns", sent)
+        assert [(r.id, r.status) for r in results] == [(each.id, "accepted") for each in sent]
+
+
+@pytest.mark.parametrize(
+    ("parts", "code"),
+    [
+        ([], "answer_incomplete"),
+        ([HEAD], "answer_incomplete"),
+        ([HEAD, {"end": True, "count": 5}], "answer_incomplete"),
+        ([b"not JSON\n"], "answer_malformed"),
+        ([{"end": True}], "answer_malformed"),
+        ([HEAD, HEAD], "answer_malformed"),
+        ([HEAD, b"[]\n"], "answer_malformed"),
+        ([HEAD, {"id": str(uuid4()), "status": "accepted"}], "answer_malformed"),
+        ([HEAD, {"end": True}, {"end": True}], "answer_malformed"),
+        ([b"x" * 3000], "answer_malformed"),
+        ([HEAD, b" " * 3000 + b"\n"], "answer_malformed"),
+        ([HEAD] + [b"\n"] * 5, "answer_malformed"),
+    ],
+)
+async def test_lines_that_answer_nothing(
+    client: CnsClient, lines: Lines, parts: list[Any], code: str
+) -> None:
+    lines.says(*parts)
+    with pytest.raises(CnsUnavailable) as failed:
+        await client.send("apns", [push()])
+    assert failed.value.code == code
+
+
+@pytest.mark.parametrize("trouble", ["another's", "repeated", "nonsense", "endless"])
+async def test_what_was_answered_before_the_nonsense_holds(
+    client: CnsClient, lines: Lines, trouble: str
+) -> None:
+    one, two = push(), push()
+    then = {
+        "another's": [accepted(push())],
+        "repeated": [{"id": one.id, "status": "dead"}],
+        "nonsense": [b"{\n"],
+        "endless": [b"x" * 100_000],
+    }[trouble]
+    lines.says(HEAD, accepted(one), *then, accepted(two), waits=True)
+    results = await client.send("apns", [one, two])
+    lines.go_on.set()
+    assert [(r.status, r.reason) for r in results] == [
+        ("accepted", ""),
+        ("retry", "answer_malformed"),
+    ]
+
+
+async def test_an_answer_that_never_ends_is_left_at_the_deadline(
+    client: CnsClient, lines: Lines
+) -> None:
+    one, two = push(), push()
+    lines.says(HEAD, accepted(one), waits=True)
+    results = await client.send("apns", [one, two])
+    lines.go_on.set()
+    assert [(r.status, r.reason) for r in results] == [
+        ("accepted", ""),
+        ("retry", "deadline_exceeded"),
+    ]
+
+
+async def test_a_flood_of_small_lines_is_left_at_its_limit(
+    relay: FakeRelay, client: CnsClient
+) -> None:
+    """A document, not lines, larger than any answer."""
+    relay.says(b" " * 1_000_000)
+    with pytest.raises(CnsUnavailable) as failed:
+        await client.send("apns", [push()])
+    assert failed.value.code == "response_too_large"
+
+
+@pytest.mark.parametrize("by_lines", [True, False])
+async def test_another_protocol_version_is_named(
+    relay: FakeRelay, client: CnsClient, lines: Lines, by_lines: bool, caplog: Any
+) -> None:
+    if by_lines:
+        lines.says({"version": 2})
+    else:
+        relay.says({"version": 2, "results": []})
+    with pytest.raises(CnsRefused) as refused:
+        await client.send("apns", [push()])
+    assert refused.value.code == "version_unsupported"
+    assert "version 2, not 1" in caplog.text
+
+
 async def test_an_unreachable_relay_means_try_again() -> None:
     client = CnsClient("http://127.0.0.1:1", CHANNEL)
     with pytest.raises(CnsUnavailable) as failed:
@@ -223,8 +383,6 @@ async def test_an_unreachable_relay_means_try_again() -> None:
 
 
 async def test_a_silent_relay_is_left_at_the_deadline(relay: FakeRelay, client: CnsClient) -> None:
-    import asyncio
-
     async def never(_request: web.Request) -> web.Response:
         await asyncio.sleep(60)
         return web.Response()

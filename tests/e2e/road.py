@@ -144,12 +144,12 @@ class Road:
         (at or self.exchange).add(user)
         return user
 
-    def phone(self, user: DemoUser, name: str = "phone") -> Phone:
-        return self.stand.phone(self.stand.account(user), name)
+    def phone(self, user: DemoUser, name: str = "phone", **options: Any) -> Phone:
+        return self.stand.phone(self.stand.account(user), name, **options)
 
-    def joined(self, user: DemoUser, name: str = "phone") -> Phone:
+    def joined(self, user: DemoUser, name: str = "phone", **options: Any) -> Phone:
         """A phone of the user's that was let in."""
-        phone = self.phone(user, name)
+        phone = self.phone(user, name, **options)
         assert phone.join() == "active", phone.code
         return phone
 
@@ -164,7 +164,7 @@ class Road:
 
     def pushes(self, phone: Phone) -> list[Push]:
         """Everything that ever reached the phone."""
-        return self.apns.pushes(phone.token, 0)
+        return [phone.checked(push) for push in self.apns.pushes(phone.token, 0)]
 
     def announcements(self, phone: Phone) -> list[Push]:
         return [push for push in self.pushes(phone) if push.kind == "announcement"]

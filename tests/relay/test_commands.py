@@ -112,7 +112,7 @@ def test_a_key_is_replaced_and_sharing_stays(
     push_app("add", "--app", APP, "--key-file", key_file, *IDS, "--share", "acme")
     fresh = tmp_path / "fresh.p8"
     fresh.write_bytes(p8(ec.generate_private_key(ec.SECP256R1())))
-    said = push_app("add", "--app", APP, "--key-file", fresh, *IDS, "--sandbox")
+    said = push_app("replace", "--app", APP, "--key-file", fresh, *IDS, "--sandbox")
     assert "sandbox" in said
     assert "with: acme" in said
     assert read_credentials(opened(PushApp.objects.get()).credentials).p8 == fresh.read_bytes()
@@ -122,8 +122,8 @@ def test_a_key_is_replaced_and_sharing_stays(
     ("arguments", "complaint"),
     [
         (("--app", "no bundle", *IDS), "bundle id"),
-        (("--app", APP, "--key-id", "short", "--team-id", "TEAM123456"), "--key-id"),
-        (("--app", APP, "--key-id", "KEYID12345", "--team-id", "team123456"), "--team-id"),
+        (("--app", APP, "--key-id", "short", "--team-id", "TEAM123456"), "key_id_malformed"),
+        (("--app", APP, "--key-id", "KEYID12345", "--team-id", "team123456"), "team_id_malformed"),
         (("--app", APP, *IDS, "--share", "nobody"), "no deployment"),
     ],
 )
@@ -147,7 +147,7 @@ def test_wrong_words_are_refused(
 def test_what_is_no_provider_key_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "wrong.p8"
     file.write_bytes(content)
-    with pytest.raises(CommandError, match="not a "):
+    with pytest.raises(CommandError, match="key_"):
         push_app("add", "--app", APP, "--key-file", file, *IDS)
     with pytest.raises(CommandError, match="can't be read"):
         push_app("add", "--app", APP, "--key-file", tmp_path / "none.p8", *IDS)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import time
 from uuid import uuid4
 
 import pytest
 
+from apps.cns.answer import Result
+from apps.cns.channel import load_channel
 from apps.cns.client import CnsClient
-from apps.cns.errors import CnsUnavailable
 from apps.lab.apns import Fault
 from tests.relay.conftest import APP, OTHER_APP, Site
 
@@ -135,7 +137,7 @@ async def test_what_apns_puts_off_is_to_be_tried_again(
     assert len(site.apns.phones.arrivals(token)) == 1
 
 
-@pytest.mark.parametrize("reason", ["ExpiredProviderToken", "TopicDisallowed", "BadTopic"])
+@pytest.mark.parametrize("reason", ["InvalidProviderToken", "TopicDisallowed", "BadTopic"])
 async def test_what_is_ours_to_fix_is_not_tried_again(
     site: Site, client: CnsClient, token: str, reason: str
 ) -> None:
@@ -172,6 +174,23 @@ async def test_one_that_hangs_is_given_up_and_the_others_are_answered(
     assert sorted(r.status for r in results) == ["accepted"] * 9 + ["retry"]
 
 
+async def test_each_answer_comes_when_apns_gives_it(
+    site: Site, client: CnsClient, token: str
+) -> None:
+    """One that APNs sits on keeps no other's result waiting."""
+    slow = site.apns.register(APP)
+    site.apns.faults.order(Fault(token=slow, delay_s=3))
+    began = time.monotonic()
+    heard: dict[str, float] = {}
+    pushes = [site.push(slow), *(site.push(token) for _ in range(20))]
+    results = await client.send(
+        "apns", pushes, lambda result: heard.setdefault(result.id, time.monotonic() - began)
+    )
+    assert {r.status for r in results} == {"accepted"}
+    assert heard.pop(pushes[0].id) >= 3
+    assert max(heard.values()) < 2
+
+
 async def test_calls_side_by_side(site: Site, client: CnsClient, token: str) -> None:
     answers = await asyncio.gather(
         *(client.send("apns", [site.push(token) for _ in range(5)]) for _ in range(20))
@@ -180,22 +199,32 @@ async def test_calls_side_by_side(site: Site, client: CnsClient, token: str) -> 
     assert len(site.apns.phones.arrivals(token)) == 100
 
 
-async def test_a_relay_killed_in_the_middle_loses_nothing(
+async def test_of_a_relay_killed_in_the_middle_only_the_unanswered_is_repeated(
     site: Site, client: CnsClient, token: str
 ) -> None:
-    site.apns.faults.order(Fault(times=10, delay_s=1))
-    pushes = [site.push(token) for _ in range(20)]
-    under_way = asyncio.create_task(client.send("apns", pushes))
-    await asyncio.sleep(0.3)
+    slow = site.apns.register(APP)
+    site.apns.faults.order(Fault(token=slow, times=10, delay_s=3))
+    pushes = [site.push(token if number % 2 else slow) for number in range(20)]
+    answered = asyncio.Event()
+    heard: list[str] = []
+
+    def on_result(result: Result) -> None:
+        heard.append(result.id)
+        if len(heard) == 10:
+            answered.set()
+
+    under_way = asyncio.create_task(client.send("apns", pushes, on_result))
+    await asyncio.wait_for(answered.wait(), 2.5)
     site.process.kill()
-    with pytest.raises(CnsUnavailable):
-        await under_way
+    results = await under_way
+    found = [(r.status, r.reason) for r in results]
+    assert found == [("retry", "connection_lost"), ("accepted", "")] * 10
     site.process = site.relay.serve(site.relay.port)
-    results = await client.send("apns", pushes)
-    assert {r.status for r in results} == {"accepted"}
-    shown = site.apns.phones.screen(token).shown
-    assert {a.push.collapse_id for a in shown} == {p.collapse_id for p in pushes}
-    assert len(shown) == 20
+    again = [push for push, result in zip(pushes, results, strict=True) if result.status == "retry"]
+    assert {r.status for r in await client.send("apns", again)} == {"accepted"}
+    arrivals = site.apns.phones.arrivals(token)
+    assert sorted(a.apns_id for a in arrivals) == sorted(pushes[n].id for n in range(1, 20, 2))
+    assert len(site.apns.phones.screen(slow).shown) == 10
 
 
 async def test_a_mixed_up_environment_retires_no_device(site: Site, client: CnsClient) -> None:
@@ -244,17 +273,46 @@ async def test_no_token_and_no_content_stay_behind(
     assert key not in kept
 
 
-def test_the_answer_is_plain_json(site: Site, token: str) -> None:
-    """What a client in another language sees."""
-    from apps.cns.channel import load_channel
-
-    push = site.push(token)
-    notification = {name: getattr(push, name) for name in push.__slots__}
-    body = json.dumps({"version": 1, "notifications": [notification]}).encode()
+def signed(site: Site, body: bytes, **headers: str) -> dict[str, str]:
     channel = load_channel(site.channel)
     signature = channel.sign(site.relay.audience, "POST", "/nws/notify/apns", body, time.time())
-    headers = {"Content-Type": "application/json", "ENS-Signature": signature}
-    assert site.process.post(body, headers) == (
+    return {"Content-Type": "application/json", "ENS-Signature": signature, **headers}
+
+
+def one(site: Site, token: str, version: int = 1) -> tuple[str, bytes]:
+    push = site.push(token)
+    notification = {name: getattr(push, name) for name in push.__slots__}
+    return push.id, json.dumps({"version": version, "notifications": [notification]}).encode()
+
+
+def test_a_caller_of_an_older_release_is_answered_in_one_document(site: Site, token: str) -> None:
+    """It does not say that it accepts lines."""
+    name, body = one(site, token)
+    assert site.process.post(body, signed(site, body, Accept="*/*")) == (
         200,
-        {"version": 1, "results": [{"id": push.id, "status": "accepted"}]},
+        {"version": 1, "results": [{"id": name, "status": "accepted"}]},
     )
+
+
+def test_the_answer_by_lines(site: Site, token: str) -> None:
+    """What a client in another language sees."""
+    name, body = one(site, token)
+    connection = http.client.HTTPConnection("127.0.0.1", site.process.port, timeout=20)
+    headers = signed(site, body, Accept="application/x-ndjson")
+    connection.request("POST", "/nws/notify/apns", body, headers)
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/x-ndjson")
+    assert [json.loads(line) for line in answer.read().splitlines()] == [
+        {"version": 1},
+        {"id": name, "status": "accepted"},
+        {"end": True, "count": 1},
+    ]
+    connection.close()
+
+
+def test_a_caller_in_another_protocol_version_is_named(site: Site, token: str) -> None:
+    _, body = one(site, token, version=7)
+    status, answer = site.process.post(body, signed(site, body))
+    assert (status, answer["code"], answer["versions"]) == (400, "version_unsupported", [1])
+    assert "protocol version 1, the caller 7" in answer["detail"]
+    assert "version_unsupported this relay speaks" in site.process.log.read_text()

@@ -218,8 +218,10 @@ def test_the_time_to_live(expiration: int, ttl: str) -> None:
     assert message(sent({"data": {}}, expiration=expiration), 1000.0)["android"]["ttl"] == ttl
 
 
-def test_without_a_collapse_id_there_is_no_collapse_key() -> None:
-    assert "collapse_key" not in message(sent({"data": {}}), 0.0)["android"]
+@pytest.mark.parametrize(("collapse_id", "priority"), [("", 5), ("item", 10)])
+def test_what_must_arrive_one_by_one_has_no_collapse_key(collapse_id: str, priority: int) -> None:
+    asked = sent({"data": {}}, collapse_id=collapse_id, priority=priority)
+    assert "collapse_key" not in message(asked, 0.0)["android"]
 
 
 def test_the_limit_is_on_the_bytes_of_keys_and_values() -> None:

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from apps.wire import background
 from apps.wire.background import background_loop, run
 
 ROOT = Path(__file__).parents[2]
@@ -77,3 +79,61 @@ def test_a_forked_child_gets_its_own_loop_and_processes_end() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=20, check=True
     )
     assert done.stdout.strip() == b"7"
+
+
+def test_a_stream_yields_what_is_handed_out_while_the_rest_is_under_way() -> None:
+    go_on = threading.Event()
+
+    async def work(hand_out: Callable[[int], None]) -> None:
+        hand_out(1)
+        hand_out(2)
+        await asyncio.to_thread(go_on.wait, 5)
+        hand_out(3)
+
+    batches = background.stream(work, 10)
+    assert next(batches) == [1, 2]
+    go_on.set()
+    assert list(batches) == [[3]]
+
+
+def test_a_stream_ends_with_what_went_wrong() -> None:
+    async def work(hand_out: Callable[[int], None]) -> None:
+        hand_out(1)
+        raise ValueError("wrong")
+
+    batches = background.stream(work, 10)
+    assert next(batches) == [1]
+    with pytest.raises(ValueError, match="wrong"):
+        next(batches)
+
+
+@pytest.mark.parametrize("how", ["timeout", "close"])
+def test_a_stream_nobody_waits_for_any_longer_is_cancelled(how: str) -> None:
+    ended = threading.Event()
+
+    async def work(hand_out: Callable[[int], None]) -> None:
+        hand_out(1)
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.set()
+
+    batches = background.stream(work, 0.2)
+    assert next(batches) == [1]
+    if how == "close":
+        batches.close()  # type: ignore[attr-defined]
+    else:
+        with pytest.raises(TimeoutError):
+            next(batches)
+    assert ended.wait(5)
+
+
+def test_a_stream_in_the_loop_itself_is_refused() -> None:
+    async def work(_hand_out: Callable[[int], None]) -> None:
+        await asyncio.sleep(0)
+
+    async def inside() -> list[list[int]]:
+        return list(background.stream(work, 1))
+
+    with pytest.raises(RuntimeError):
+        background.run(inside(), timeout=5)

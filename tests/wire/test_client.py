@@ -9,6 +9,8 @@ import socket
 import time
 import traceback
 import warnings
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
@@ -253,6 +255,74 @@ async def test_large_answers_are_cut_off(client: Client, chunked: bool) -> None:
         assert (await client.perform(plain(url, max_response_bytes=2000))).body == body
         with pytest.raises(ResponseTooLarge):
             await client.perform(plain(url, max_response_bytes=1999))
+
+
+@asynccontextmanager
+async def in_parts(*parts: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A site that sends the first part at once, the others when told to, and hangs up."""
+    go_on = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(parts[0])
+        await go_on.wait()
+        for part in parts[1:]:
+            writer.write(part)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", go_on
+    go_on.set()
+    server.close()
+
+
+PARTS = (
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-Kind: lines\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n",
+    b"3\r\ntwo\r\n",
+)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_body_is_handed_over_as_it_comes(client: Client, ends: bool) -> None:
+    taken: list[bytes] = []
+    came = asyncio.Event()
+
+    def take(status: int, headers: Mapping[str, str]) -> Callable[[bytes], None]:
+        assert (status, headers["x-kind"]) == (200, "lines")
+        return lambda part: (taken.append(part), came.set())[0]
+
+    async with in_parts(*PARTS, *([b"0\r\n\r\n"] if ends else [])) as (url, go_on):
+        call = asyncio.create_task(client.perform(plain(url), take))
+        await asyncio.wait_for(came.wait(), 5)
+        assert taken == [b"one"]
+        assert not call.done()
+        go_on.set()
+        if ends:
+            assert (await call).body == b""
+        else:
+            with pytest.raises(ConnectFailed, match="connection_lost"):
+                await call
+    assert taken == [b"one", b"two"]
+
+
+async def test_a_body_that_nobody_takes_is_kept_whole(client: Client) -> None:
+    async with in_parts(*PARTS, b"0\r\n\r\n") as (url, go_on):
+        go_on.set()
+        assert (await client.perform(plain(url), lambda _status, _headers: None)).body == b"onetwo"
+
+
+async def test_who_takes_a_body_can_end_it(client: Client) -> None:
+    class Enough(Exception):
+        pass
+
+    def take(_status: int, _headers: Mapping[str, str]) -> Callable[[bytes], None]:
+        raise Enough
+
+    async with in_parts(*PARTS) as (url, _):
+        with pytest.raises(Enough):
+            await client.perform(plain(url), take)
 
 
 async def test_endless_headers_are_cut_off(client: Client) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
+from typing import Literal
 
 from lxml import etree
 
@@ -20,11 +22,9 @@ _FIELDS = (
     "message:From",
     "message:IsRead",
 )
-_SHAPE = (
-    "<m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>"
-    + "".join(f'<t:FieldURI FieldURI="{field}"/>' for field in _FIELDS)
-    + "</t:AdditionalProperties></m:ItemShape>"
-)
+# Of a body of which only the beginning is wanted.
+_PREVIEW_CHARACTERS = 2000
+Previews = Literal["none", "property", "body"]
 _KINDS: dict[str, ItemKind] = {
     "Message": "message",
     "MeetingRequest": "meeting_request",
@@ -41,10 +41,31 @@ _CLASSES: tuple[tuple[str, ItemKind], ...] = (
 )
 
 
-def request(item_ids: Sequence[str]) -> bytes:
-    """Ask for the few properties of these items that an announcement needs."""
+def request(
+    item_ids: Sequence[str], previews: Previews = "none", *, conversations: bool = False
+) -> bytes:
+    """Ask for the few properties of these items that an announcement needs.
+
+    Exchange 2013 and later keep a preview of 255 characters (`property`); of older ones only the
+    whole body can be had, as text (`body`).
+    """
     ids = "".join(f"<t:ItemId Id={soap.attribute(item_id)}/>" for item_id in item_ids)
-    return soap.envelope(f"<m:GetItem>{_SHAPE}<m:ItemIds>{ids}</m:ItemIds></m:GetItem>")
+    version = soap.WITH_PREVIEWS if previews == "property" else soap.OLDEST
+    shape = _shape(previews, conversations)
+    return soap.envelope(f"<m:GetItem>{shape}<m:ItemIds>{ids}</m:ItemIds></m:GetItem>", version)
+
+
+@cache
+def _shape(previews: Previews, conversations: bool) -> str:
+    fields = list(_FIELDS)
+    fields += {"none": [], "property": ["item:Preview"], "body": ["item:Body"]}[previews]
+    fields += ["item:ConversationId"] if conversations else []
+    body_type = "<t:BodyType>Text</t:BodyType>" if previews == "body" else ""
+    return (
+        f"<m:ItemShape><t:BaseShape>IdOnly</t:BaseShape>{body_type}<t:AdditionalProperties>"
+        + "".join(f'<t:FieldURI FieldURI="{field}"/>' for field in fields)
+        + "</t:AdditionalProperties></m:ItemShape>"
+    )
 
 
 def parse(raw: bytes, item_ids: Sequence[str]) -> dict[str, Item]:
@@ -72,6 +93,8 @@ def _item(message: etree._Element) -> Item:
     element = items[0]
     name, address = _sender(element)
     parent = element.find(f"{soap.TYPES}ParentFolderId")
+    conversation = element.find(f"{soap.TYPES}ConversationId")
+    preview = element.findtext(f"{soap.TYPES}Preview") or element.findtext(f"{soap.TYPES}Body")
     return Item(
         item_id=soap.required(element.find(f"{soap.TYPES}ItemId"), "Id"),
         kind=_kind(element),
@@ -81,6 +104,8 @@ def _item(message: etree._Element) -> Item:
         received_at=_time(element.findtext(f"{soap.TYPES}DateTimeReceived", "")),
         is_read=element.findtext(f"{soap.TYPES}IsRead", "").strip() in ("true", "1"),
         parent_folder_id=parent.get("Id", "") if parent is not None else "",
+        preview=(preview or "")[:_PREVIEW_CHARACTERS],
+        conversation_id=conversation.get("Id", "") if conversation is not None else "",
     )
 
 

@@ -14,6 +14,7 @@ from apps.exchange import guard
 from apps.exchange.errors import (
     AddressForbidden,
     CredentialsRefused,
+    EwsError,
     ExchangeError,
     Forbidden,
     NotEws,
@@ -23,7 +24,16 @@ from apps.exchange.errors import (
     Unreachable,
 )
 from apps.exchange.ews import find_item, get_folder, get_item, soap, subscribe
-from apps.exchange.interface import Credentials, Described, Endpoint, Item, Joined, Proof
+from apps.exchange.interface import (
+    NO_EXTRAS,
+    Credentials,
+    Described,
+    Endpoint,
+    Extras,
+    Item,
+    Joined,
+    Proof,
+)
 from apps.wire.client import (
     AddressRefused,
     Client,
@@ -41,6 +51,14 @@ _Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...]]
 # A mail's answer is some two kilobytes: so many stay far below the cap.
 _ITEMS_A_CALL = 100
 MAX_RESPONSE_BYTES = 2 * 1024 * 1024
+# How a server older than Exchange 2013 answers to a request in that one's schema.
+_NOT_UNDERSTOOD = {
+    "ErrorInvalidServerVersion",
+    "ErrorSchemaValidation",
+    "ErrorInvalidRequest",
+    "ErrorInvalidPropertyRequest",
+}
+_OLD_FOR_S = 3600.0
 
 
 class EwsServer:
@@ -58,6 +76,8 @@ class EwsServer:
         self._max_host_connections = max_host_connections
         # A connection made under a lenient guard must not serve an endpoint with a strict one.
         self._clients: dict[_Policy, Client] = {}
+        # Servers too old for previews, until when they need not be asked again.
+        self._old_hosts: dict[str, float] = {}
 
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
@@ -92,6 +112,7 @@ class EwsServer:
         item_ids: Sequence[str],
         want_unread: bool,
         deadline_s: float,
+        extras: Extras = NO_EXTRAS,
     ) -> Described:
         """See `MailServer.describe`. GetItem, then GetFolder if the count is wanted.
 
@@ -100,7 +121,7 @@ class EwsServer:
         wanted, for Exchange's notifications carry it.
         """
         end = asyncio.get_running_loop().time() + deadline_s
-        items = await self._items(endpoint, credentials, item_ids, deadline_s)
+        items = await self._items(endpoint, credentials, item_ids, deadline_s, extras)
         if not want_unread:
             return Described(items, None)
         left = end - asyncio.get_running_loop().time()
@@ -114,13 +135,14 @@ class EwsServer:
         since: datetime,
         limit: int,
         deadline_s: float,
+        extras: Extras = NO_EXTRAS,
     ) -> list[Item]:
         """See `MailServer.newest_unread`. FindItem, then GetItem for what it found."""
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
         body = find_item.request(since, limit)
         found = find_item.parse(await self._call(endpoint, credentials, body, deadline_s))[:limit]
-        items = await self._items(endpoint, credentials, found, end - loop.time())
+        items = await self._items(endpoint, credentials, found, end - loop.time(), extras)
         return [item for item in items.values() if not item.is_read]
 
     async def close(self) -> None:
@@ -130,7 +152,12 @@ class EwsServer:
             await client.close()
 
     async def _items(
-        self, endpoint: Endpoint, credentials: Credentials, ids: Sequence[str], deadline_s: float
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        ids: Sequence[str],
+        deadline_s: float,
+        extras: Extras,
     ) -> dict[str, Item]:
         wanted = list(dict.fromkeys(ids))
         if not wanted:
@@ -140,9 +167,40 @@ class EwsServer:
         for start in range(0, len(wanted), _ITEMS_A_CALL):
             some = wanted[start : start + _ITEMS_A_CALL]
             left = end - asyncio.get_running_loop().time()
-            raw = await self._call(endpoint, credentials, get_item.request(some), left)
-            found |= get_item.parse(raw, some)
+            found |= await self._some_items(endpoint, credentials, some, left, extras)
         return found
+
+    async def _some_items(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        ids: Sequence[str],
+        deadline_s: float,
+        extras: Extras,
+    ) -> dict[str, Item]:
+        """GetItem; a preview is asked for in whichever way this server understands.
+
+        What costs a mail its preview must not cost it its announcement.
+        """
+        end = asyncio.get_running_loop().time() + deadline_s
+        ways: list[get_item.Previews] = ["none"]
+        if extras.preview:
+            old = self._old_hosts.get(endpoint.url, 0.0) > asyncio.get_running_loop().time()
+            ways = ["body", "none"] if old else ["property", "body", "none"]
+        for way in ways:
+            body = get_item.request(ids, way, conversations=extras.conversation)
+            left = end - asyncio.get_running_loop().time()
+            try:
+                raw = await self._call(endpoint, credentials, body, left)
+                return get_item.parse(raw, ids)
+            except (EwsError, NotEws) as error:
+                if way == "none" or error.transient:
+                    raise
+                code = error.response_code if isinstance(error, EwsError) else ""
+                if way == "property" and code in _NOT_UNDERSTOOD:
+                    known_until = asyncio.get_running_loop().time() + _OLD_FOR_S
+                    self._old_hosts[endpoint.url] = known_until
+        raise AssertionError("the last way returns or raises")
 
     async def _call(
         self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float

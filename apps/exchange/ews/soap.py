@@ -1,7 +1,8 @@
 """SOAP around every EWS operation: envelopes out, hardened XML in, errors with types.
 
-Requests are escaped templates, which cost a micro-second where building a tree costs fifty. All
-of them stay at the level of Exchange 2010 SP2, the last schema that Exchange 2010 SP3 knows.
+Requests are escaped templates, which cost a micro-second where building a tree costs fifty. They
+stay at the level of Exchange 2010 SP2, the last schema that Exchange 2010 SP3 knows, save for the
+one that asks for previews.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from apps.exchange.errors import (
 )
 from apps.exchange.ews import response_codes
 
+# The schemas that requests are written in: what every Exchange knows, and what knows previews.
+OLDEST = "Exchange2010_SP2"
+WITH_PREVIEWS = "Exchange2013"
+
 SOAP = "{http://schemas.xmlsoap.org/soap/envelope/}"
 MESSAGES = "{http://schemas.microsoft.com/exchange/services/2006/messages}"
 TYPES = "{http://schemas.microsoft.com/exchange/services/2006/types}"
@@ -43,7 +48,7 @@ MAX_BACK_OFF_S = 3600.0
 _ENVELOPE = (
     '<?xml version="1.0" encoding="utf-8"?>'
     f'<s:Envelope xmlns:s="{SOAP[1:-1]}" xmlns:m="{MESSAGES[1:-1]}" xmlns:t="{TYPES[1:-1]}">'
-    '<s:Header><t:RequestServerVersion Version="Exchange2010_SP2"/></s:Header>'
+    '<s:Header><t:RequestServerVersion Version="%s"/></s:Header>'
     "<s:Body>%s</s:Body></s:Envelope>"
 )
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -90,9 +95,9 @@ def attribute(value: str) -> str:
     return quoteattr(_NOT_XML.sub("\ufffd", value))
 
 
-def envelope(body: str) -> bytes:
+def envelope(body: str, version: str = OLDEST) -> bytes:
     """A request's bytes around the XML of its body."""
-    return (_ENVELOPE % body).encode()
+    return (_ENVELOPE % (version, body)).encode()
 
 
 def parse(raw: bytes) -> etree._Element:

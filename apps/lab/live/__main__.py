@@ -56,6 +56,8 @@ def _phone(facts: Facts, name: str, world: World) -> Phone:
         app_id=facts.app_id,
         name=name,
         on_push=on_push,
+        # One of each kind: what it is told comes encrypted to the one and in clear to the other.
+        encrypted=name.endswith(PHONES[0]),
     )
 
 

@@ -110,6 +110,7 @@ class World:
             "number": push.number,
             "title": push.title,
             "body": push.body,
+            "verified": push.verified,
             "at": push.at,
             "took": took,
         }

@@ -52,6 +52,8 @@ class Device:
 
     device_id: str
     secret: str = field(repr=False)
+    # A JWK Set: with these its organization signs what only this device can read.
+    signing_keys: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class CheckIn:
     do: str
     checkin_seconds: float
     poll_seconds: float
+    signing_keys: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 class EnsClient:
@@ -92,7 +95,9 @@ class EnsClient:
         """
         sealed = encrypt(self.public_key(), stamped(wishes))
         answer = self._post("subscribe", self._api_token, {"jwe": sealed})
-        return Device(answer["device_id"], answer["device_secret"]), float(answer["poll_seconds"])
+        keys = answer.get("signing_keys", {})
+        device = Device(answer["device_id"], answer["device_secret"], keys)
+        return device, float(answer["poll_seconds"])
 
     def check_in(self, device: Device, news: dict[str, Any] | None = None) -> CheckIn:
         """Check in, with `news` (credentials, a new push token; a risen `counter`) if there is."""
@@ -107,6 +112,7 @@ class EnsClient:
             answer["do"],
             float(answer["checkin_seconds"]),
             float(answer["poll_seconds"]),
+            answer.get("signing_keys", {}),
         )
 
     def unsubscribe(self, device: Device) -> None:

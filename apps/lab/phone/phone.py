@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import requests
 
 from apps.lab.phone.client import Account, CheckIn, Device, EnsClient, Refused
+from apps.lab.phone.opening import ContentKey, NotGenuine, open_push
 from apps.lab.phone.pushes import Apns, Push
 from apps.lab.phone.screen import Screen
 
@@ -27,7 +30,9 @@ class Phone:
 
     `on_push` is called for every push, in the order of arrival, in a thread of the phone's own.
     `checkin_seconds` overrides what ENS asks for; both go by a clock that runs `clock_scale` times
-    as fast as real time. Methods may be called from any thread.
+    as fast as real time. An `encrypted` phone gives ENS a content key and believes only what it
+    can open and verify. `wishes` is the member of that name, `accounts` names the addresses that
+    the app is set up for. Methods may be called from any thread.
     """
 
     def __init__(
@@ -41,6 +46,10 @@ class Phone:
         checkin_seconds: float | None = None,
         clock_scale: float = 1.0,
         on_push: Callable[[Push], None] | None = None,
+        encrypted: bool = False,
+        wishes: dict[str, Any] | None = None,
+        accounts: Sequence[str] | None = None,
+        token: str | None = None,
     ) -> None:
         self.account = account
         self.name = name
@@ -49,7 +58,11 @@ class Phone:
         self.state = "new"
         self.code: str | None = None
         self.device: Device | None = None
-        self.token = apns.register(app_id)
+        # A phone that is handed on keeps its token.
+        self.token = token or apns.register(app_id)
+        # The newest last; an older one still opens what was on its way.
+        self.content_keys = [ContentKey()] if encrypted else []
+        self._wishes, self._accounts = wishes, accounts
         self._ens, self._apns, self._app_id = ens, apns, app_id
         self._checkin_seconds = checkin_seconds
         self._clock_scale = clock_scale
@@ -75,24 +88,39 @@ class Phone:
         }
         if self.account.ews_url is not None:
             wishes["ews_url"] = self.account.ews_url
+        if self.content_keys:
+            wishes["content_key"] = self.content_keys[-1].public_jwk
+        if self._wishes is not None:
+            wishes["wishes"] = self._wishes
+        if self._accounts is not None:
+            wishes["accounts"] = [
+                hashlib.sha256(address.lower().encode()).hexdigest() for address in self._accounts
+            ]
         self.device, poll_seconds = self._ens.subscribe(wishes)
         self.state, self.code, self._counter = "joining", None, 0
         self._subscribed_at = time.monotonic()
         return poll_seconds
 
-    def check_in(self, *, credentials: bool = False) -> CheckIn:
-        """Check in, on request with the credentials; raises as EnsClient does."""
-        news: dict[str, Any] | None = None
+    def check_in(self, *, credentials: bool = False, **brought: Any) -> CheckIn:
+        """Check in, on request with the credentials, or with what else is `brought`.
+
+        Raises as EnsClient does.
+        """
+        news = dict(brought)
         if credentials:
+            news |= {"email": self.account.email, "credentials": self.account.credentials()}
+        if news:
             self._counter += 1
-            news = {
-                "counter": self._counter,
-                "email": self.account.email,
-                "credentials": self.account.credentials(),
-            }
-        answer = self._ens.check_in(self._known(), news)
+            news["counter"] = self._counter
+        answer = self._ens.check_in(self._known(), news or None)
+        self.device = replace(self._known(), signing_keys=answer.signing_keys)
         self.state, self.code = answer.state, answer.code
         return answer
+
+    def renew_content_key(self) -> None:
+        """Make a new content key and bring it; raises as EnsClient does."""
+        self.content_keys.append(ContentKey())
+        self.check_in(content_key=self.content_keys[-1].public_jwk)
 
     def unsubscribe(self) -> None:
         """Leave ENS, as an app does that is being wiped; raises as EnsClient does."""
@@ -159,6 +187,7 @@ class Phone:
                 self._take(push)
 
     def _take(self, push: Push) -> None:
+        push = self.checked(push)
         with self._news:
             self.pushes.append(push)
             self.screen.take(push)
@@ -167,6 +196,20 @@ class Phone:
             self._due.set()
         if self._on_push is not None:
             self._on_push(push)
+
+    def checked(self, push: Push) -> Push:
+        """The push as the app's notification service hands it to the phone's system."""
+        if not self.content_keys or push.kind == "reconnect":
+            return push
+        if not push.enc:
+            return replace(push, verified=False) if push.tells else push
+        keys = {key.kid: key for key in self.content_keys}
+        device = self.device or Device("", "")
+        try:
+            opened = open_push(push.enc, push.item, keys, device.signing_keys, device.device_id)
+        except NotGenuine:
+            return replace(push, verified=False)
+        return replace(push, opened=opened, verified=True)
 
     def _keep_in_touch(self) -> None:
         wait = (self._checkin_seconds or RETRY_S) / self._clock_scale

@@ -7,7 +7,12 @@ from typing import Any
 
 import requests
 
+from apps.lab.phone.opening import Opened
+
 TIMEOUT_S = 10.0
+NEW_MAIL = "New mail"
+# What a phone shows in place of what somebody else than the organization sent it.
+UNVERIFIED = "Unverified push"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,9 @@ class Push:
     at: float
     collapse_id: str
     payload: dict[str, Any] = field(repr=False)
+    # What it said to this phone alone. `verified` is None where nothing was to be verified.
+    opened: Opened | None = field(default=None, repr=False)
+    verified: bool | None = None
 
     @property
     def kind(self) -> str:
@@ -32,12 +40,28 @@ class Push:
     @property
     def title(self) -> str:
         """The first line of the notification: the sender, as a rule."""
-        return str(self._alert.get("title", ""))
+        if self.opened is not None:
+            return self.opened.sender or NEW_MAIL
+        return UNVERIFIED if self.verified is False else str(self._alert.get("title", ""))
 
     @property
     def body(self) -> str:
         """The second line of the notification: the subject, as a rule."""
-        return str(self._alert.get("body", ""))
+        if self.opened is not None:
+            return self.opened.subject
+        if self.verified is False:
+            return ""
+        return str(self._alert.get("subtitle") or self._alert.get("body", ""))
+
+    @property
+    def enc(self) -> str:
+        """The encrypted part, empty where there is none."""
+        return str(self._ens.get("enc", ""))
+
+    @property
+    def tells(self) -> bool:
+        """Whether it says anything to whoever reads it on its way."""
+        return bool(self._alert) and self._alert != {"title": NEW_MAIL}
 
     @property
     def badge(self) -> int | None:

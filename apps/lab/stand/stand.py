@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -193,8 +194,9 @@ class Stand(Lab):
         *,
         on_push: Callable[[Push], None] | None = None,
         checkin_seconds: float | None = None,
+        **options: Any,
     ) -> Phone:
-        """A new phone with this account; it has not subscribed yet."""
+        """A new phone with this account; it has not subscribed yet. `options`: see Phone."""
         return Phone(
             account,
             EnsClient(self.link_address, self.facts.api_token),
@@ -204,6 +206,7 @@ class Stand(Lab):
             clock_scale=self.clock_scale,
             on_push=on_push,
             checkin_seconds=checkin_seconds,
+            **options,
         )
 
     def _lay_exchange_line(self) -> TcpProxy:

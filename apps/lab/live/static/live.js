@@ -99,7 +99,9 @@ class Device {
   notice(notice, fresh) {
     const when = make("span", "age", age(notice.at));
     when.dataset.at = notice.at;
-    const top = make("p", "top", make("span", "title", notice.title), when);
+    const title = make("span", notice.verified ? "title verified" : "title", notice.title);
+    if (notice.verified) title.title = "Encrypted to this phone, signed by the organization";
+    const top = make("p", "top", title, when);
     const words = make("div", "words", top, make("p", "body", notice.body));
     return make("div", notice.number > fresh ? "notice new" : "notice", icon(), words);
   }

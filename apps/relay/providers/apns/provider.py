@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from apps.relay.providers import Done, Notification, OpenApp, Outcome
 from apps.relay.providers.apns.classify import classify, classify_error
@@ -38,13 +38,17 @@ class ApnsProvider:
     Args:
         url: another server than Apple's, for the lab.
         ca_pem: private CAs that signed its certificate.
+        clock: Unix time; provider tokens are made by it.
     """
 
-    def __init__(self, url: str | None = None, ca_pem: str = "") -> None:
+    def __init__(
+        self, url: str | None = None, ca_pem: str = "", clock: Callable[[], float] = time.time
+    ) -> None:
         self._url = url
         self._ca_pem = ca_pem
         self._senders: dict[tuple[SigningKey | Certificate, bool], _Sender] = {}
         self._looking = False
+        self._clock = clock
 
     async def send(self, app: OpenApp, notifications: Sequence[Notification], done: Done) -> None:
         """Send them all side by side; see `Provider.send`."""
@@ -59,7 +63,7 @@ class ApnsProvider:
             if found is not None:
                 found.line.leave()
             base = self._url or (SANDBOX if app.sandbox else PRODUCTION)
-            found = self._senders[key] = _Sender(base, key[0], self._ca_pem)
+            found = self._senders[key] = _Sender(base, key[0], self._ca_pem, self._clock)
             self._look_later()
         return found
 
@@ -82,8 +86,15 @@ class ApnsProvider:
 class _Sender:
     """Sends with one identity to one environment."""
 
-    def __init__(self, base: str, credentials: SigningKey | Certificate, ca_pem: str) -> None:
+    def __init__(
+        self,
+        base: str,
+        credentials: SigningKey | Certificate,
+        ca_pem: str,
+        clock: Callable[[], float],
+    ) -> None:
         self.line = Line()
+        self._clock = clock
         self._base = base
         self._early = False
         if isinstance(credentials, Certificate):
@@ -117,7 +128,7 @@ class _Sender:
     def _token(self) -> str:
         if self._key is None:
             return ""
-        return provider_token(self._key, time.time(), early=self._early)
+        return provider_token(self._key, self._clock(), early=self._early)
 
     def _renew(self, refused: str) -> bool:
         """Take tokens early from now on, where that gives another one than Apple calls expired.
@@ -125,7 +136,7 @@ class _Sender:
         Then our clock is some 20 minutes behind Apple's. Where it gives the same, the clock is
         further off, and no token that may be made now will do.
         """
-        if self._key is None or provider_token(self._key, time.time(), early=True) == refused:
+        if self._key is None or provider_token(self._key, self._clock(), early=True) == refused:
             return False
         self._early = True
         return True

@@ -1,0 +1,1 @@
+"""Amazon SNS mobile push, for deployments in the cloud that reach APNs or FCM through it."""
