@@ -53,26 +53,19 @@ def base_path(ens: EnsSettings) -> str:
 
 # W003: apps.console.middleware.Csrf is Django's, for the console's requests alone.
 # W006 of axes: an address is no ground to lock; a company's administrators share one.
-<<<<<<< HEAD
 # W005, W021: the domain's other hosts are not ours to promise for. W008: whoever ends TLS (IIS,
 # nginx) redirects; Exchange and probes inside may come by plain HTTP.
 SILENCED_CHECKS: Final = [
     *("security.W003", "security.W005", "security.W008", "security.W021"),
     "axes.W006",
 ]
-=======
-SILENCED_CHECKS: Final = ["security.W003", "axes.W006"]
-# Where the console is not served its middleware isn't there either, on purpose.
-SILENCED_WITHOUT_CONSOLE: Final = ["admin.E408", "admin.E409", "admin.E410", "axes.W002"]
->>>>>>> main
 
 
 def settings_of(ens: EnsSettings) -> dict[str, Any]:
     """All settings of the console by name."""
     base = base_path(ens)
     return {
-        "SILENCED_SYSTEM_CHECKS": SILENCED_CHECKS
-        + ([] if "console" in ens.roles else SILENCED_WITHOUT_CONSOLE),
+        "SILENCED_SYSTEM_CHECKS": SILENCED_CHECKS,
         **_sessions(ens, base),
         **_sign_in(base),
         **_lockout(ens),
