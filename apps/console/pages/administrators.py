@@ -51,7 +51,7 @@ class _Person(forms.ModelForm):
 
     class Meta:
         model = Administrator
-        fields = ("username", "display_name", "is_active")
+        fields = ("username", "display_name", "source", "is_active")
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
@@ -64,7 +64,7 @@ class _Person(forms.ModelForm):
                 validate_password(first, Administrator(**names))
             except forms.ValidationError as error:
                 self.add_error("password1", error)
-        elif self.instance.pk is None:
+        elif self.instance.pk is None and cleaned.get("source") == Administrator.Source.LOCAL:
             self.add_error("password1", "A new administrator needs a password.")
         return cleaned
 
@@ -116,7 +116,7 @@ class AdministratorAdmin(ConsoleAdmin):
     inlines: ClassVar = [_Roles]
     list_display = ("username", "display_name", "roles", "second_factor", "active", "last_login")
     search_fields = ("username", "display_name")
-    fields = ("username", "display_name", "password1", "password2", "is_active")
+    fields = ("username", "display_name", "source", "password1", "password2", "is_active")
     actions_detail: ClassVar = ["forget_second_factor", "lift_lock"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -150,7 +150,9 @@ class AdministratorAdmin(ConsoleAdmin):
             return redirect(request.path)
 
     def store(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        if form.cleaned_data.get("password1"):
+        if obj.source != Administrator.Source.LOCAL:
+            obj.set_unusable_password()
+        elif form.cleaned_data.get("password1"):
             obj.set_password(form.cleaned_data["password1"])
         obj.save()
 
