@@ -21,7 +21,7 @@ from apps.wire.proxy import Proxy, ProxyAuth
 _ROW = 1
 _TABLE = Site._meta.db_table
 _PURPOSE = "proxy-login"
-_HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|[0-9a-f:]+")
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:.]*")
 
 
 class CnsNotConfigured(Exception):
