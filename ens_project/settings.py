@@ -133,6 +133,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "What a mail app calls. The guide with worked examples: docs/device-api.md.",
     "VERSION": __version__,
     "SERVE_INCLUDE_SCHEMA": False,
+    "PREPROCESSING_HOOKS": ["apps.api.admin.openapi.device_paths"],
     "APPEND_COMPONENTS": {
         "securitySchemes": {
             "apiToken": {

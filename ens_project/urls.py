@@ -25,6 +25,8 @@ if "metrics" in settings.ENS.roles:
 if "console" in settings.ENS.roles:
     urlpatterns.append(path(f"{_base}console/", include("apps.console.urls")))
     urlpatterns.append(path(f"{_base}console", RedirectView.as_view(pattern_name="console:index")))
+if "admin-api" in settings.ENS.roles:
+    urlpatterns.append(path(f"{_base}api/admin/v1/", include("apps.api.admin.urls")))
 if "relay" in settings.ENS.roles:
     urlpatterns.append(path("nws/", include("apps.relay.urls")))
     urlpatterns.append(path("nws/ready", relay_ready))

@@ -27,6 +27,7 @@ PARTS: Final[dict[str, Callable[[OrganizationGroup], str]]] = {
     "app_label": lambda og: "tenants",
     "content_type_id": lambda og: str(ContentType.objects.get_for_model(type(og)).pk),
     "url": lambda og: "no-such-page",
+    "provider_id": lambda og: "company",
 }
 
 

@@ -63,7 +63,7 @@ def _run(home: Path) -> int:
     say("Starting ENS and its lab; this takes some seconds ...")
     with Stand(home) as stand:
         page = stand.open_page(PAGE_PORT)
-        say("\nENS is running, with a pretend Exchange, a pretend APNs and two phones.\n")
+        say("\nENS is running, with a pretend Exchange, APNs and FCM, and two phones.\n")
         say(f"  Live page        {page}")
         say(f"  Console          {stand.console_url}")
         say(f"    to sign in     {ADMINISTRATOR}, {stand.console_password}")
@@ -81,6 +81,7 @@ def _lab(home: Path) -> int:
         _say_lab(lab)
         key = lab.provider_key
         say(f"  APNs key         {key.p8_file}, key id {key.key_id}, team {key.team_id}")
+        say(f"  FCM account      {lab.service_account.file}")
         _until_stopped()
     return 0
 
@@ -92,6 +93,9 @@ def _say_lab(lab: Lab) -> None:
     say(f"  APNs             {lab.apns_url}")
     say(f"    its CA         {lab.apns_ca}")
     say(f"    its control    {lab.apns_control}/")
+    say(f"  FCM              {lab.fcm_url}")
+    say(f"    its CA         {lab.fcm_ca}")
+    say(f"    its control    {lab.fcm_control}/")
     say("  Demo accounts    address, user name, password")
     for user in lab.users:
         say(f"    {user.address:<20} {user.username:<16} {user.password}")

@@ -20,8 +20,8 @@ from typing import Any
 
 import requests
 
-from apps.lab.phone import Account, Apns, EnsClient, Phone, Push, Refused
-from apps.lab.stand.facts import APP_ID, DemoUser, Facts
+from apps.lab.phone import Account, Apns, EnsClient, Fcm, Phone, Push, Refused
+from apps.lab.stand.facts import APP_ID, PROJECT_ID, DemoUser, Facts
 from apps.lab.stand.lab import Lab, StartFailed, answers
 from apps.lab.stand.ports import HOST, free_port
 from apps.lab.stand.postgres import Postgres
@@ -102,6 +102,7 @@ class Stand(Lab):
             exchange_control=self.exchange_control,
             apns_url=self.apns_url,
             apns_control=self.apns_control,
+            fcm_control=self.fcm_control,
             exchange_ca_file=str(self.exchange_ca),
             link_address=self.link_address,
             users=self.users,
@@ -194,13 +195,14 @@ class Stand(Lab):
         *,
         on_push: Callable[[Push], None] | None = None,
         checkin_seconds: float | None = None,
+        android: bool = False,
         **options: Any,
     ) -> Phone:
         """A new phone with this account; it has not subscribed yet. `options`: see Phone."""
         return Phone(
             account,
             EnsClient(self.link_address, self.facts.api_token),
-            Apns(self.apns_control),
+            Fcm(self.fcm_control, PROJECT_ID) if android else Apns(self.apns_control),
             app_id=APP_ID,
             name=name,
             clock_scale=self.clock_scale,
@@ -260,6 +262,9 @@ class Stand(Lab):
             "RELAY_AUDIENCE": self.relay_url,
             "RELAY_APNS_URL": self.apns_url,
             "RELAY_APNS_CA_FILE": self.apns_ca.as_posix(),
+            "RELAY_FCM_URL": self.fcm_url,
+            "RELAY_FCM_TOKEN_URL": f"{self.fcm_url}/token",
+            "RELAY_FCM_CA_FILE": self.fcm_ca.as_posix(),
             "GUARD_EXCEPTIONS": "127.0.0.0/8",
         }
         return Side(self.home / "relay", self.logs, values)
@@ -293,6 +298,10 @@ class Stand(Lab):
             [
                 *("relay_push_app", "add", "--app", APP_ID, "--key-file", str(key.p8_file)),
                 *("--key-id", key.key_id, "--team-id", key.team_id, "--share", DEPLOYMENT),
+            ],
+            [
+                *("relay_push_app", "add", "--app", APP_ID, "--share", DEPLOYMENT),
+                *("--service-account", str(self.service_account.file)),
             ],
         )
 
