@@ -51,4 +51,15 @@ class KeyPairSettings:
             "unit": "hours",
         },
     )
-    signing_days: int = field(default=90, metadata={"minimum": 7, "maximum": 365, "narrows": True})
+    signing_days: int = field(
+        default=90,
+        metadata={
+            "minimum": 7,
+            "maximum": 365,
+            "narrows": True,
+            "label": "New signing key every",
+            "help": "Encrypted announcements are signed, so that nobody else can make one. For how "
+            "long a signing key is used before the next one is.",
+            "unit": "days",
+        },
+    )
