@@ -58,8 +58,8 @@ class KeyPairSettings:
             "maximum": 365,
             "narrows": True,
             "label": "New signing key every",
-            "help": "Encrypted announcements are signed, so that nobody else can make one. For how "
-            "long a signing key is used before the next one is.",
+            "help": "With it encrypted notifications are signed. Devices are told of the next one "
+            "as long before.",
             "unit": "days",
         },
     )
