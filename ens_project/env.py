@@ -310,8 +310,8 @@ class EnsSettings(BaseModel):
         "cns_key_file",
         "cns_ca_file",
         "relay_apns_ca_file",
-        "oidc_ca_file",
         "relay_fcm_ca_file",
+        "oidc_ca_file",
         mode="after",
     )
     @classmethod
@@ -324,10 +324,10 @@ def _missing(found: EnsSettings) -> str | None:
     """The setting that this process can't do without as the others are, if it is missing."""
     if "relay" in found.roles and found.relay_audience is None:
         return "ENS_RELAY_AUDIENCE"
-    if found.oidc_issuer is not None and not found.oidc_client_id:
-        return "ENS_OIDC_CLIENT_ID"
     if found.cns_proxy_auth == "basic" and not found.cns_proxy_user.get_secret_value():
         return "ENS_CNS_PROXY_USER"
+    if found.oidc_issuer is not None and not found.oidc_client_id:
+        return "ENS_OIDC_CLIENT_ID"
     return None
 
 
