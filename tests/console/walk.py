@@ -32,6 +32,7 @@ PARTS: Final[dict[str, Callable[[OrganizationGroup], str]]] = {
     "url": lambda og: "no-such-page",
     "pin_id": lambda og: str(_pin().pk),
     "thumbprint": lambda og: _key().thumbprint,
+    "provider_id": lambda og: "company",
 }
 
 
