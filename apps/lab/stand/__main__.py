@@ -16,7 +16,7 @@ from apps.lab.stand.commands import CommandFailed
 from apps.lab.stand.home import HomeTaken, take
 from apps.lab.stand.lab import Lab, StartFailed
 from apps.lab.stand.side import ROOT
-from apps.lab.stand.stand import OWN, Stand
+from apps.lab.stand.stand import ADMINISTRATOR, OWN, Stand
 
 PAGE_PORT = 8765
 
@@ -65,6 +65,8 @@ def _run(home: Path) -> int:
         page = stand.open_page(PAGE_PORT)
         say("\nENS is running, with a pretend Exchange, APNs and FCM, and two phones.\n")
         say(f"  Live page        {page}")
+        say(f"  Console          {stand.console_url}")
+        say(f"    to sign in     {ADMINISTRATOR}, {stand.console_password}")
         say(f"  Device API       {stand.link_address}")
         say(f"    to try it      {stand.link_address}/docs")
         say(f"  API token        {stand.facts.api_token}")

@@ -10,6 +10,7 @@ A `Layout` puts it on PostgreSQL and Redis, with several web and worker processe
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ from apps.lab.stand.tcp_proxy import TcpProxy
 PATH = "/MailNotificationService/api/ens"
 OG = "Lab"
 DEPLOYMENT = "lab"
+ADMINISTRATOR = "admin"
 # What costs CPU time in life: ENS's own processes, not the lab's.
 OWN = ("web", "worker", "relay", "beat")
 KEYS_S = 60.0
@@ -79,6 +81,9 @@ class Stand(Lab):
         front_port, relay_port = free_port(), free_port()
         self.ens_url = f"http://{HOST}:{front_port}"
         self.link_address = f"{self.ens_url}{PATH}"
+        self.console_url = f"{self.ens_url}/MailNotificationService/console/"
+        # For `ADMINISTRATOR`; nobody else's password is like it.
+        self.console_password = secrets.token_urlsafe(12)
         self.relay_url = f"http://{HOST}:{relay_port}"
         self._relay_port = relay_port
         self._settings = dict(settings or {})
@@ -247,7 +252,7 @@ class Stand(Lab):
         directory = self.home / "ens"
         values = {
             "LINK_ADDRESS": self.link_address,
-            "ROLES": "device-api,notify",
+            "ROLES": "device-api,notify,console",
             "CNS_URL": self.relay_url,
             "CNS_KEY_FILE": (directory / "cns.pem").as_posix(),
             "GUARD_EXCEPTIONS": "127.0.0.0/8",
@@ -275,10 +280,14 @@ class Stand(Lab):
     def _set_up_ens(self, side: Side) -> str:
         """Everything an operator does once; returns the API token."""
         hosts = [word for host in self.exchange_hosts for word in ("--host", host)]
+        password_file = side.directory / "administrator.txt"
+        password_file.write_text(self.console_password + "\n", "utf-8")
+        password_file.chmod(0o600)
         printed = side.manage(
             ["ens_master_key"],
             ["migrate", "--verbosity", "0"],
             ["cns_certificate", "--name", DEPLOYMENT],
+            ["ens_administrator", "create", ADMINISTRATOR, "--password-file", str(password_file)],
             ["ens_og", "create", OG],
             [
                 *("ens_mail_system", "add", "--og", OG, "--name", "Lab Exchange", *hosts),
