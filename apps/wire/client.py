@@ -59,6 +59,8 @@ BodyTaker = Callable[[int, Mapping[str, str]], Callable[[bytes], None] | None]
 MAX_CONNECTIONS = 200 if sys.platform == "win32" else 1000
 _MAX_IDLE_HANDLES = 1000
 _MAX_STREAMS = 1000
+# A connection that takes longer to its first answer must not hold up the others.
+_NEWCOMER_S = 2.0
 _PROTOCOLS = {"http": pycurl.PROTO_HTTP, "https": pycurl.PROTO_HTTPS}
 _URL = re.compile(r"([A-Za-z]+)://[^/?#@\\\x00-\x20\x7f-\U0010ffff]+(?:[/?#][\x21-\x7e]*)?")
 _NOT_IN_HEADER = re.compile(r"[\r\n\x00]")
@@ -127,6 +129,7 @@ class _Transfer:
         "error",
         "future",
         "head",
+        "on_connect",
         "permitted",
         "refused",
         "spoilt",
@@ -139,9 +142,11 @@ class _Transfer:
         future: asyncio.Future[None],
         check: AddressCheck | None,
         take: BodyTaker | None = None,
+        on_connect: Callable[[_Transfer], None] | None = None,
     ) -> None:
         self.future = future
         self.check = check
+        self.on_connect = on_connect
         self.take = take
         self.taker: Callable[[bytes], object] | None = None
         self.spoilt: Exception | None = None
@@ -154,12 +159,14 @@ class _Transfer:
         """Called by libcurl before it connects, once for each address it tries."""
         family, kind, protocol, peer = address
         try:
-            assert self.check is not None
-            self.check(ip_address(peer[0]))
+            if self.check is not None:
+                self.check(ip_address(peer[0]))
         except Exception:  # noqa: BLE001 - a check that fails must refuse, whatever it raised
             self.refused = True
             return pycurl.SOCKET_BAD
         self.permitted = True
+        if self.on_connect is not None:
+            self.on_connect(self)
         return _Socket(family, kind, protocol)
 
     def hand_over(self, part: bytes) -> int | None:
@@ -185,6 +192,10 @@ class Client:
         max_host_connections: connections to one host at most, 0 for no limit; further requests
             wait in line (HTTP/1.1) or share (HTTP/2).
         max_connections: connections altogether, busy and kept alive.
+        newcomers_alone: HTTP/2: while a new connection waits for its first answer, no connection
+            takes more than one request and none is opened beside it. Before that answer libcurl
+            doesn't know how many the server allows, sends a hundred, and gives the connection up
+            when some are refused. APNs allows one until it has accepted it.
     """
 
     def __init__(
@@ -193,8 +204,10 @@ class Client:
         *,
         max_host_connections: int = 0,
         max_connections: int = MAX_CONNECTIONS,
+        newcomers_alone: bool = False,
     ) -> None:
         self._check = check_address
+        self._max_host_connections = max_host_connections
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -210,6 +223,8 @@ class Client:
         self._running: dict[Any, _Transfer] = {}
         self._idle: list[Any] = []
         self._watched: dict[int, int] = {}
+        self._on_connect = self._connecting if newcomers_alone else None
+        self._newcomers: set[_Transfer] = set()
         self._closed = False
 
     async def perform(self, request: Request, take: BodyTaker | None = None) -> Response:
@@ -231,7 +246,7 @@ class Client:
         if request.deadline_s <= 0:
             raise DeadlineExceeded
         handle = self._idle.pop() if self._idle else pycurl.Curl()
-        transfer = _Transfer(loop.create_future(), self._check, take)
+        transfer = _Transfer(loop.create_future(), self._check, take, self._on_connect)
         try:
             _prepare(handle, request, transfer)
             self._multi.add_handle(handle)
@@ -275,12 +290,35 @@ class Client:
         return loop
 
     def _release(self, handle: Any) -> None:
-        if self._running.pop(handle, None) is not None:
+        transfer = self._running.pop(handle, None)
+        if transfer is not None:
+            self._connected(transfer)
             self._multi.remove_handle(handle)
         # Forgets headers and body too: an idle handle must not hold credentials or mail.
         handle.reset()
         if not self._closed and len(self._idle) < _MAX_IDLE_HANDLES:
             self._idle.append(handle)
+
+    def _connecting(self, transfer: _Transfer) -> None:
+        """Called by libcurl, which takes no new options meanwhile."""
+        loop = self._loop
+        if loop is not None and transfer not in self._newcomers:
+            self._newcomers.add(transfer)
+            loop.call_soon(self._limit_streams)
+            loop.call_later(_NEWCOMER_S, self._connected, transfer)
+
+    def _connected(self, transfer: _Transfer) -> None:
+        if transfer in self._newcomers:
+            self._newcomers.discard(transfer)
+            self._limit_streams()
+
+    def _limit_streams(self) -> None:
+        """Those that wait are looked at again when the next request ends."""
+        if not self._closed:
+            alone = bool(self._newcomers)
+            self._multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, 1 if alone else _MAX_STREAMS)
+            connections = 1 if alone else self._max_host_connections
+            self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
 
     # --- between libcurl and the event loop: callbacks only note, `_act` does the work ---
 
@@ -354,6 +392,7 @@ class Client:
 
     def _settle(self, handle: Any, error: tuple[int, str] | None) -> None:
         transfer = self._running.pop(handle)
+        self._connected(transfer)
         self._multi.remove_handle(handle)
         if not transfer.future.done():
             transfer.error = error
@@ -383,7 +422,7 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
     setopt(pycurl.HEADERFUNCTION, transfer.head.append)
     taken = transfer.take is not None
     setopt(pycurl.WRITEFUNCTION, transfer.hand_over if taken else transfer.body.append)
-    if transfer.check is not None:
+    if transfer.check is not None or transfer.on_connect is not None:
         setopt(pycurl.OPENSOCKETFUNCTION, transfer.open_socket)
     if request.body or request.method in ("POST", "PUT"):
         setopt(pycurl.POSTFIELDS, request.body)
