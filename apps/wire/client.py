@@ -5,8 +5,9 @@ libcurl owns connections, TLS, HTTP/2 and deadlines; asyncio tells it which sock
 https://curl.se/libcurl/c/curl_multi_socket_action.html). A request costs one pooled easy handle
 and about twenty option calls of a fifth of a microsecond.
 
-What it never does: follow a redirect, keep a cookie, use a proxy, read the environment, send
-credentials that the caller has not written into a header itself.
+What it never does: follow a redirect, keep a cookie, read the environment, send credentials that
+the caller has not written into a header itself. A proxy it uses only where it was given one
+(`proxy.py`): it is asked for a tunnel when libcurl finds no connection to use again.
 
 The event loop must have `add_reader`; on Windows that is the SelectorEventLoop only, whose
 `select()` takes 512 sockets, hence `MAX_CONNECTIONS`.
@@ -18,10 +19,13 @@ import asyncio
 import re
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import pycurl
 
@@ -34,6 +38,7 @@ from apps.wire.errors import (
     TlsFailed,
     WireError,
 )
+from apps.wire.proxy import Proxy, tunnel
 from apps.wire.trust import trust_options
 
 __all__ = [
@@ -53,6 +58,8 @@ __all__ = [
 ]
 
 AddressCheck = Callable[[IPv4Address | IPv6Address], None]
+# What is called when a transfer has ended: with None, or with libcurl's error number and text.
+Settle = Callable[[tuple[int, str] | None], None]
 # Given an answer's status and headers: who takes its body, part by part, or None to keep it whole.
 BodyTaker = Callable[[int, Mapping[str, str]], Callable[[bytes], None] | None]
 
@@ -129,12 +136,14 @@ class _Transfer:
         "error",
         "future",
         "head",
-        "on_connect",
         "permitted",
         "refused",
         "spoilt",
         "take",
         "taker",
+        "tunnel",
+        "tunnel_wanted",
+        "tunnelled",
     )
 
     def __init__(
@@ -142,44 +151,61 @@ class _Transfer:
         future: asyncio.Future[None],
         check: AddressCheck | None,
         take: BodyTaker | None = None,
-        on_connect: Callable[[_Transfer], None] | None = None,
     ) -> None:
         self.future = future
         self.check = check
-        self.on_connect = on_connect
         self.take = take
         self.taker: Callable[[bytes], object] | None = None
         self.spoilt: Exception | None = None
+        # Where it must go through a proxy: a tunnel for libcurl to take, if it is made already.
+        self.tunnelled = self.tunnel_wanted = False
+        self.tunnel: socket.socket | None = None
         self.head: list[bytes] = []
         self.body: list[bytes] = []
         self.error: tuple[int, str] | None = None
         self.permitted = self.refused = False
 
+    def settle(self, error: tuple[int, str] | None) -> None:
+        """The transfer has ended; whoever waits goes on."""
+        if not self.future.done():
+            self.error = error
+            self.future.set_result(None)
+
     def open_socket(self, _purpose: int, address: Any) -> Any:
         """Called by libcurl before it connects, once for each address it tries."""
         family, kind, protocol, peer = address
         try:
-            if self.check is not None:
-                self.check(ip_address(peer[0]))
+            assert self.check is not None
+            self.check(ip_address(peer[0]))
         except Exception:  # noqa: BLE001 - a check that fails must refuse, whatever it raised
             self.refused = True
             return pycurl.SOCKET_BAD
         self.permitted = True
-        if self.on_connect is not None:
-            self.on_connect(self)
         return _Socket(family, kind, protocol)
+
+    def take_tunnel(self, _purpose: int, _address: Any) -> Any:
+        """Called by libcurl when it needs a connection: the tunnel, or a reason to make one."""
+        if self.tunnel is None:
+            self.tunnel_wanted = True
+            return pycurl.SOCKET_BAD
+        taken, self.tunnel = self.tunnel, None
+        return _Socket(fileno=taken.detach())
 
     def hand_over(self, part: bytes) -> int | None:
         """Called by libcurl with what has come of the body; 0 ends the transfer."""
         try:
             if self.taker is None:
                 assert self.take is not None
-                self.taker = self.take(*_status_and_headers(self.head)) or self.body.append
+                self.taker = self.take(*status_and_headers(self.head)) or self.body.append
             self.taker(part)
         except Exception as error:  # noqa: BLE001 - `perform` raises it where the caller sees it
             self.spoilt = error
             return 0
         return None
+
+
+class _TunnelWanted(WireError):
+    """libcurl needs a new connection, and nothing was sent."""
 
 
 class Client:
@@ -192,10 +218,12 @@ class Client:
         max_host_connections: connections to one host at most, 0 for no limit; further requests
             wait in line (HTTP/1.1) or share (HTTP/2).
         max_connections: connections altogether, busy and kept alive.
+        proxy: the only way out; host names are looked up there.
         newcomers_alone: HTTP/2: while a new connection waits for its first answer, no connection
             takes more than one request and none is opened beside it. Before that answer libcurl
             doesn't know how many the server allows, sends a hundred, and gives the connection up
-            when some are refused. APNs allows one until it has accepted it.
+            when some are refused. APNs allows one until it has accepted it. Neither with
+            `check_address` nor with `proxy`.
     """
 
     def __init__(
@@ -204,10 +232,19 @@ class Client:
         *,
         max_host_connections: int = 0,
         max_connections: int = MAX_CONNECTIONS,
+        proxy: Proxy | None = None,
         newcomers_alone: bool = False,
     ) -> None:
+        if check_address is not None and proxy is not None:
+            raise ValueError("what a proxy connects to can't be checked here")
+        if newcomers_alone and (check_address is not None or proxy is not None):
+            raise ValueError("newcomers can't be told apart here")
         self._check = check_address
+        self._proxy = proxy
         self._max_host_connections = max_host_connections
+        self._newcomers_alone = newcomers_alone
+        # By id: a set of handles that hold a callback of ours would keep itself alive.
+        self._newcomers: set[int] = set()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -220,11 +257,9 @@ class Client:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
-        self._running: dict[Any, _Transfer] = {}
+        self._running: dict[Any, Settle] = {}
         self._idle: list[Any] = []
         self._watched: dict[int, int] = {}
-        self._on_connect = self._connecting if newcomers_alone else None
-        self._newcomers: set[_Transfer] = set()
         self._closed = False
 
     async def perform(self, request: Request, take: BodyTaker | None = None) -> Response:
@@ -236,21 +271,54 @@ class Client:
 
         Raises:
             AddressRefused: the check refused the host's addresses; nothing was connected.
-            ConnectFailed: no such host, no connection, or it was lost.
+            ConnectFailed: no such host, no connection, or it was lost; ProxyFailed: the proxy.
             TlsFailed: the peer's certificate isn't trusted, isn't pinned, or the handshake broke.
             DeadlineExceeded: `deadline_s` passed.
             ResponseTooLarge: the body is larger than `max_response_bytes`.
             ProtocolFailed: the answer isn't HTTP, or the request's URL or headers are malformed.
         """
-        loop = self._bind()
+        loop = self.bind()
         if request.deadline_s <= 0:
             raise DeadlineExceeded
+        if self._proxy is None:
+            return await self._attempt(request, take)
+        ends = loop.time() + request.deadline_s
+        with suppress(_TunnelWanted):
+            return await self._attempt(request, take, tunnelled=True)
+        way = await self._make_tunnel(self._proxy, request)
+        try:
+            left = max(0.001, ends - loop.time())
+            again = replace(request, deadline_s=left)
+            return await self._attempt(again, take, tunnelled=True, way=way)
+        except _TunnelWanted:
+            raise ConnectFailed("connection_lost") from None
+        finally:
+            way.close()
+
+    async def _make_tunnel(self, proxy: Proxy, request: Request) -> socket.socket:
+        parts = urlsplit(request.url)
+        port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+        try:
+            async with asyncio.timeout(request.deadline_s):
+                return await tunnel(proxy, parts.hostname or "", port)
+        except TimeoutError:
+            raise DeadlineExceeded from None
+
+    async def _attempt(
+        self,
+        request: Request,
+        take: BodyTaker | None,
+        *,
+        tunnelled: bool = False,
+        way: socket.socket | None = None,
+    ) -> Response:
+        transfer = _Transfer(asyncio.get_running_loop().create_future(), self._check, take)
+        transfer.tunnelled, transfer.tunnel = tunnelled, way
         handle = self._idle.pop() if self._idle else pycurl.Curl()
-        transfer = _Transfer(loop.create_future(), self._check, take, self._on_connect)
         try:
             _prepare(handle, request, transfer)
-            self._multi.add_handle(handle)
-            self._running[handle] = transfer
+            self.note_connections(handle)
+            self.add(handle, transfer.settle)
             await transfer.future
             if transfer.spoilt is not None:
                 raise transfer.spoilt
@@ -260,17 +328,49 @@ class Client:
         finally:
             self._release(handle)
 
+    def add(self, handle: Any, settle: Settle) -> None:
+        """Begin a transfer on a handle that is set up already; `posts.py` has such.
+
+        `settle` is called in the event loop when it has ended and the handle is free again.
+        """
+        self._multi.add_handle(handle)
+        self._running[handle] = settle
+
+    def note_connections(self, handle: Any) -> None:
+        """Let us know when a transfer on this handle opens a connection, where that matters."""
+        if self._newcomers_alone:
+            handle.setopt(pycurl.OPENSOCKETFUNCTION, partial(self._open_socket, id(handle)))
+
+    def _open_socket(self, newcomer: int, _purpose: int, address: Any) -> Any:
+        """Called by libcurl, which takes no new options meanwhile."""
+        loop = self._loop
+        if loop is not None and newcomer not in self._newcomers:
+            self._newcomers.add(newcomer)
+            loop.call_soon(self._limit_streams)
+            loop.call_later(_NEWCOMER_S, self._no_newcomer, newcomer)
+        family, kind, protocol, _ = address
+        return _Socket(family, kind, protocol)
+
+    def _no_newcomer(self, newcomer: int) -> None:
+        if newcomer in self._newcomers:
+            self._newcomers.discard(newcomer)
+            self._limit_streams()
+
+    def _limit_streams(self) -> None:
+        """Those that wait are looked at again when the next request ends."""
+        if not self._closed:
+            alone = bool(self._newcomers)
+            self._multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, 1 if alone else _MAX_STREAMS)
+            connections = 1 if alone else self._max_host_connections
+            self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
+
     async def close(self) -> None:
         """Close every connection; requests under way fail with ConnectFailed."""
         if self._closed:
             return
         self._closed = True
-        for transfer in self._running.values():
-            if not transfer.future.done():
-                transfer.error = (-1, "")
-                transfer.future.set_result(None)
         for handle in list(self._running):
-            self._release(handle)
+            self._settle(handle, _CLOSED)
         if self._timer is not None:
             self._timer.cancel()
         for descriptor in list(self._watched):
@@ -279,7 +379,8 @@ class Client:
         # It waits for resolver threads, which hang for seconds where a name server is silent.
         await asyncio.to_thread(self._multi.close)
 
-    def _bind(self) -> asyncio.AbstractEventLoop:
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """The running loop, which must be the one of the first call; ConnectFailed when closed."""
         if self._closed:
             raise ConnectFailed("client_closed")
         loop = asyncio.get_running_loop()
@@ -290,35 +391,13 @@ class Client:
         return loop
 
     def _release(self, handle: Any) -> None:
-        transfer = self._running.pop(handle, None)
-        if transfer is not None:
-            self._connected(transfer)
+        if self._running.pop(handle, None) is not None:
+            self._no_newcomer(id(handle))
             self._multi.remove_handle(handle)
         # Forgets headers and body too: an idle handle must not hold credentials or mail.
         handle.reset()
         if not self._closed and len(self._idle) < _MAX_IDLE_HANDLES:
             self._idle.append(handle)
-
-    def _connecting(self, transfer: _Transfer) -> None:
-        """Called by libcurl, which takes no new options meanwhile."""
-        loop = self._loop
-        if loop is not None and transfer not in self._newcomers:
-            self._newcomers.add(transfer)
-            loop.call_soon(self._limit_streams)
-            loop.call_later(_NEWCOMER_S, self._connected, transfer)
-
-    def _connected(self, transfer: _Transfer) -> None:
-        if transfer in self._newcomers:
-            self._newcomers.discard(transfer)
-            self._limit_streams()
-
-    def _limit_streams(self) -> None:
-        """Those that wait are looked at again when the next request ends."""
-        if not self._closed:
-            alone = bool(self._newcomers)
-            self._multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, 1 if alone else _MAX_STREAMS)
-            connections = 1 if alone else self._max_host_connections
-            self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
 
     # --- between libcurl and the event loop: callbacks only note, `_act` does the work ---
 
@@ -391,12 +470,11 @@ class Client:
                 self._settle(handle, (number, text))
 
     def _settle(self, handle: Any, error: tuple[int, str] | None) -> None:
-        transfer = self._running.pop(handle)
-        self._connected(transfer)
+        settle = self._running.pop(handle)
+        # Before the handle goes: that is when libcurl looks at those that wait.
+        self._no_newcomer(id(handle))
         self._multi.remove_handle(handle)
-        if not transfer.future.done():
-            transfer.error = error
-            transfer.future.set_result(None)
+        settle(error)
 
 
 def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
@@ -416,14 +494,19 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
     setopt(pycurl.PROTOCOLS, _PROTOCOLS[scheme])
     setopt(pycurl.PROXY, "")
     setopt(pycurl.NOSIGNAL, 1)
-    setopt(pycurl.HTTPHEADER, _header_lines(request.headers))
+    setopt(pycurl.HTTPHEADER, header_lines(request.headers))
     setopt(pycurl.TIMEOUT_MS, max(1, int(request.deadline_s * 1000)))
     setopt(pycurl.MAXFILESIZE_LARGE, request.max_response_bytes)
     setopt(pycurl.HEADERFUNCTION, transfer.head.append)
     taken = transfer.take is not None
     setopt(pycurl.WRITEFUNCTION, transfer.hand_over if taken else transfer.body.append)
-    if transfer.check is not None or transfer.on_connect is not None:
+    if transfer.check is not None:
         setopt(pycurl.OPENSOCKETFUNCTION, transfer.open_socket)
+    if transfer.tunnelled:
+        # No name is looked up and nothing connected here: the address is never used.
+        setopt(pycurl.CONNECT_TO, ["::127.0.0.1:9"])
+        setopt(pycurl.OPENSOCKETFUNCTION, transfer.take_tunnel)
+        setopt(pycurl.SOCKOPTFUNCTION, _is_connected)
     if request.body or request.method in ("POST", "PUT"):
         setopt(pycurl.POSTFIELDS, request.body)
     if request.method == "HEAD":
@@ -436,10 +519,15 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
     else:
         setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     if scheme == "https":
-        _prepare_tls(setopt, request.tls)
+        prepare_tls(setopt, request.tls)
 
 
-def _prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
+def _is_connected(_socket: Any, _purpose: int) -> int:
+    return int(pycurl.SOCKOPT_ALREADY_CONNECTED)
+
+
+def prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
+    """Set on a handle how the peer is verified, and who we are."""
     setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
     for option, value in trust_options(tls.ca_pem):
         setopt(option, value)
@@ -452,24 +540,35 @@ def _prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
         setopt(pycurl.SSL_SESSIONID_CACHE, 0)
 
 
-def _header_lines(headers: tuple[tuple[str, str], ...]) -> list[bytes]:
-    """The caller's headers, without the ones that libcurl and pycurl would add."""
-    lines = [b"Accept:", b"Content-Type:", b"Expect:", b"User-Agent:"]
-    for name, value in headers:
-        # A value-less "Name:" would remove the header; "Name;" sends it empty.
-        line = f"{name}: {value}" if value else f"{name};"
-        if _NOT_IN_HEADER.search(line):
-            raise ProtocolFailed("header_malformed")
-        lines.append(line.encode())
-    return lines
+# libcurl and pycurl would add these.
+_NOT_OF_LIBCURL = (b"Accept:", b"Content-Type:", b"Expect:", b"User-Agent:")
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> list[bytes]:
+    """The caller's headers for libcurl, without the ones that it would add; ProtocolFailed."""
+    return [*_NOT_OF_LIBCURL, *(header_line(name, value) for name, value in headers)]
+
+
+def header_line(name: str, value: str) -> bytes:
+    """One header for libcurl.
+
+    Raises:
+        ProtocolFailed: `header_malformed`: a line break or a NUL in it.
+    """
+    # A value-less "Name:" would remove the header; "Name;" sends it empty.
+    line = f"{name}: {value}" if value else f"{name};"
+    if _NOT_IN_HEADER.search(line):
+        raise ProtocolFailed("header_malformed")
+    return line.encode()
 
 
 def _response(handle: Any, transfer: _Transfer) -> Response:
-    _, headers = _status_and_headers(transfer.head)
+    _, headers = status_and_headers(transfer.head)
     return Response(handle.getinfo(pycurl.RESPONSE_CODE), headers, b"".join(transfer.body))
 
 
-def _status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
+def status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
+    """Of the lines of an answer's head, interim answers (1xx) before it left out."""
     status = 0
     headers: dict[str, str] = {}
     for line in head:
@@ -487,6 +586,8 @@ def _status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
 
 # CURLE_HTTP2_STREAM, which pycurl has no name for: a stream that the peer has reset.
 _E_HTTP2_STREAM = 92
+
+_CLOSED = (-1, "")
 
 _ERRORS: dict[int, tuple[type[WireError], str]] = {
     -1: (ConnectFailed, "client_closed"),
@@ -515,9 +616,16 @@ def _error(transfer: _Transfer) -> WireError:
     """The typed error; libcurl's own text names hosts and is dropped."""
     assert transfer.error is not None
     number = transfer.error[0]
+    if transfer.tunnel_wanted:
+        return _TunnelWanted()
     # Of a host with several addresses, one that may be called and is slow is no refusal.
     refused = transfer.refused and not transfer.permitted
     if refused and number in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT):
         return AddressRefused()
+    return error_of(number)
+
+
+def error_of(number: int) -> WireError:
+    """The typed error for one of libcurl's numbers; its text names hosts and is left out."""
     kind, code = _ERRORS.get(number, (ProtocolFailed, f"curl_{number}"))
     return kind(code)
