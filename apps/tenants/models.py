@@ -65,6 +65,8 @@ class ApiToken(models.Model):
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
+    # To the hour: a roll-out of thousands of phones must not write a row for each.
+    last_used_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return self.label

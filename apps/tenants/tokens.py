@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
+from django.db import transaction
 from django.utils import timezone
 
 from apps.tenants.models import ApiToken, OrganizationGroup
 
 PREFIX = "ens_"
+_USED_EVERY: Final = timedelta(hours=1)
 
 
 def _hash(token: str) -> str:
@@ -39,9 +42,38 @@ def authenticate(token: str) -> OrganizationGroup | None:
     found = ApiToken.objects.select_related("og").filter(token_hash=_hash(token)).first()
     if found is None or found.revoked_at is not None:
         return None
-    if found.expires_at is not None and found.expires_at <= timezone.now():
+    now = timezone.now()
+    if found.expires_at is not None and found.expires_at <= now:
         return None
+    if found.last_used_at is None or now - found.last_used_at > _USED_EVERY:
+        ApiToken.objects.filter(pk=found.pk).update(last_used_at=now)
     return found.og
+
+
+def rotate_token(old: ApiToken, overlap: timedelta) -> str:
+    """Make a token that takes the place of another, which is good for `overlap` longer at most.
+
+    Returns the new token, the only time.
+
+    Raises:
+        ValueError: the other one is revoked or expired already: there is nothing to take over.
+    """
+    now = timezone.now()
+    if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+        raise ValueError("this token is no longer good")
+    with transaction.atomic():
+        token = issue_token(old.og, old.label)
+        last = now + overlap
+        if old.expires_at is None or old.expires_at > last:
+            ApiToken.objects.filter(pk=old.pk).update(expires_at=last)
+    return token
+
+
+def revoke(token: ApiToken) -> bool:
+    """Revoke one token at once; False if it was revoked before."""
+    return bool(
+        ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())
+    )
 
 
 def revoke_token(og: OrganizationGroup, label: str) -> int:

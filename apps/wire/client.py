@@ -5,8 +5,9 @@ libcurl owns connections, TLS, HTTP/2 and deadlines; asyncio tells it which sock
 https://curl.se/libcurl/c/curl_multi_socket_action.html). A request costs one pooled easy handle
 and about twenty option calls of a fifth of a microsecond.
 
-What it never does: follow a redirect, keep a cookie, use a proxy, read the environment, send
-credentials that the caller has not written into a header itself.
+What it never does: follow a redirect, keep a cookie, read the environment, send credentials that
+the caller has not written into a header itself. A proxy it uses only where it was given one
+(`proxy.py`): it is asked for a tunnel when libcurl finds no connection to use again.
 
 The event loop must have `add_reader`; on Windows that is the SelectorEventLoop only, whose
 `select()` takes 512 sockets, hence `MAX_CONNECTIONS`.
@@ -20,9 +21,10 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import pycurl
 
@@ -35,6 +37,7 @@ from apps.wire.errors import (
     TlsFailed,
     WireError,
 )
+from apps.wire.proxy import Proxy, tunnel
 from apps.wire.trust import trust_options
 
 __all__ = [
@@ -137,6 +140,9 @@ class _Transfer:
         "spoilt",
         "take",
         "taker",
+        "tunnel",
+        "tunnel_wanted",
+        "tunnelled",
     )
 
     def __init__(
@@ -150,6 +156,9 @@ class _Transfer:
         self.take = take
         self.taker: Callable[[bytes], object] | None = None
         self.spoilt: Exception | None = None
+        # Where it must go through a proxy: a tunnel for libcurl to take, if it is made already.
+        self.tunnelled = self.tunnel_wanted = False
+        self.tunnel: socket.socket | None = None
         self.head: list[bytes] = []
         self.body: list[bytes] = []
         self.error: tuple[int, str] | None = None
@@ -173,6 +182,14 @@ class _Transfer:
         self.permitted = True
         return _Socket(family, kind, protocol)
 
+    def take_tunnel(self, _purpose: int, _address: Any) -> Any:
+        """Called by libcurl when it needs a connection: the tunnel, or a reason to make one."""
+        if self.tunnel is None:
+            self.tunnel_wanted = True
+            return pycurl.SOCKET_BAD
+        taken, self.tunnel = self.tunnel, None
+        return _Socket(fileno=taken.detach())
+
     def hand_over(self, part: bytes) -> int | None:
         """Called by libcurl with what has come of the body; 0 ends the transfer."""
         try:
@@ -184,6 +201,10 @@ class _Transfer:
             self.spoilt = error
             return 0
         return None
+
+
+class _TunnelWanted(WireError):
+    """libcurl needs a new connection, and nothing was sent."""
 
 
 class Client:
@@ -198,6 +219,7 @@ class Client:
         max_connections: connections altogether, busy and kept alive.
         together: send what many requests write in the same moment in as few packets as it fits
             into, where the system can do that (Linux). For many small requests on few connections.
+        proxy: the only way out; host names are looked up there.
     """
 
     def __init__(
@@ -207,8 +229,12 @@ class Client:
         max_host_connections: int = 0,
         max_connections: int = MAX_CONNECTIONS,
         together: bool = False,
+        proxy: Proxy | None = None,
     ) -> None:
+        if check_address is not None and proxy is not None:
+            raise ValueError("what a proxy connects to can't be checked here")
         self._check = check_address
+        self._proxy = proxy
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -236,7 +262,7 @@ class Client:
 
         Raises:
             AddressRefused: the check refused the host's addresses; nothing was connected.
-            ConnectFailed: no such host, no connection, or it was lost.
+            ConnectFailed: no such host, no connection, or it was lost; ProxyFailed: the proxy.
             TlsFailed: the peer's certificate isn't trusted, isn't pinned, or the handshake broke.
             DeadlineExceeded: `deadline_s` passed.
             ResponseTooLarge: the body is larger than `max_response_bytes`.
@@ -245,8 +271,41 @@ class Client:
         loop = self.bind()
         if request.deadline_s <= 0:
             raise DeadlineExceeded
+        if self._proxy is None:
+            return await self._attempt(request, take)
+        ends = loop.time() + request.deadline_s
+        with suppress(_TunnelWanted):
+            return await self._attempt(request, take, tunnelled=True)
+        way = await self._make_tunnel(self._proxy, request)
+        try:
+            left = max(0.001, ends - loop.time())
+            again = replace(request, deadline_s=left)
+            return await self._attempt(again, take, tunnelled=True, way=way)
+        except _TunnelWanted:
+            raise ConnectFailed("connection_lost") from None
+        finally:
+            way.close()
+
+    async def _make_tunnel(self, proxy: Proxy, request: Request) -> socket.socket:
+        parts = urlsplit(request.url)
+        port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+        try:
+            async with asyncio.timeout(request.deadline_s):
+                return await tunnel(proxy, parts.hostname or "", port)
+        except TimeoutError:
+            raise DeadlineExceeded from None
+
+    async def _attempt(
+        self,
+        request: Request,
+        take: BodyTaker | None,
+        *,
+        tunnelled: bool = False,
+        way: socket.socket | None = None,
+    ) -> Response:
+        transfer = _Transfer(asyncio.get_running_loop().create_future(), self._check, take)
+        transfer.tunnelled, transfer.tunnel = tunnelled, way
         handle = self._idle.pop() if self._idle else pycurl.Curl()
-        transfer = _Transfer(loop.create_future(), self._check, take)
         try:
             _prepare(handle, request, transfer)
             self.add(handle, transfer.settle)
@@ -428,6 +487,11 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
     setopt(pycurl.WRITEFUNCTION, transfer.hand_over if taken else transfer.body.append)
     if transfer.check is not None:
         setopt(pycurl.OPENSOCKETFUNCTION, transfer.open_socket)
+    if transfer.tunnelled:
+        # No name is looked up and nothing connected here: the address is never used.
+        setopt(pycurl.CONNECT_TO, ["::127.0.0.1:9"])
+        setopt(pycurl.OPENSOCKETFUNCTION, transfer.take_tunnel)
+        setopt(pycurl.SOCKOPTFUNCTION, _is_connected)
     if request.body or request.method in ("POST", "PUT"):
         setopt(pycurl.POSTFIELDS, request.body)
     if request.method == "HEAD":
@@ -441,6 +505,10 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
         setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     if scheme == "https":
         prepare_tls(setopt, request.tls)
+
+
+def _is_connected(_socket: Any, _purpose: int) -> int:
+    return int(pycurl.SOCKOPT_ALREADY_CONNECTED)
 
 
 def prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
@@ -533,6 +601,8 @@ def _error(transfer: _Transfer) -> WireError:
     """The typed error; libcurl's own text names hosts and is dropped."""
     assert transfer.error is not None
     number = transfer.error[0]
+    if transfer.tunnel_wanted:
+        return _TunnelWanted()
     # Of a host with several addresses, one that may be called and is slow is no refusal.
     refused = transfer.refused and not transfer.permitted
     if refused and number in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT):

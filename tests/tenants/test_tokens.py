@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.tenants.groups import create_group
 from apps.tenants.models import ApiToken, OrganizationGroup
-from apps.tenants.tokens import authenticate, issue_token, revoke_token
+from apps.tenants.tokens import authenticate, issue_token, revoke, revoke_token, rotate_token
 
 pytestmark = pytest.mark.django_db
 
@@ -58,3 +58,36 @@ def test_revoking_touches_neither_other_labels_nor_other_groups(og: Organization
     assert revoke_token(og, "a") == 1
     assert revoke_token(og, "a") == 0
     assert [authenticate(token) for token in kept] == [og, child]
+
+
+def test_a_rotated_token_works_until_the_overlap_ends(og: OrganizationGroup) -> None:
+    old = issue_token(og, "phones")
+    row = ApiToken.objects.get()
+    new = rotate_token(row, timedelta(days=7))
+    assert authenticate(old) == authenticate(new) == og
+    row.refresh_from_db()
+    assert row.expires_at is not None
+    assert timedelta(days=6) < row.expires_at - timezone.now() <= timedelta(days=7)
+    rotate_token(row, timedelta(0))
+    assert authenticate(old) is None
+    row.refresh_from_db()
+    with pytest.raises(ValueError, match="no longer good"):
+        rotate_token(row, timedelta(days=1))
+
+
+def test_rotating_never_lengthens_a_tokens_life(og: OrganizationGroup) -> None:
+    soon = timezone.now() + timedelta(hours=1)
+    issue_token(og, "phones", soon)
+    rotate_token(ApiToken.objects.get(), timedelta(days=7))
+    assert ApiToken.objects.get(expires_at=soon)
+
+
+def test_use_is_noted_once_an_hour(og: OrganizationGroup) -> None:
+    token = issue_token(og, "phones")
+    authenticate(token)
+    first = ApiToken.objects.get().last_used_at
+    assert first is not None
+    authenticate(token)
+    assert ApiToken.objects.get().last_used_at == first
+    assert revoke(ApiToken.objects.get()) and not revoke(ApiToken.objects.get())
+    assert authenticate(token) is None
