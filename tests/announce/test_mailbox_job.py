@@ -101,7 +101,9 @@ class Site:
             has_dead_letters=False,
             catch_up_limit=10,
         )
-        return await self.job.run(context, [Entry(1, MAIL, "p", b"", time.time(), 1)])
+        outcome = Outcome()
+        await self.job.run(context, [Entry(1, MAIL, "p", b"", time.time(), 1)], outcome)
+        return outcome
 
 
 @pytest.fixture
