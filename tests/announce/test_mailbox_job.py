@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,11 +60,16 @@ class Relay:
     def __init__(self) -> None:
         self.titles: list[str] = []
         self.reached: set[tuple[str, str]] = set()
+        self.answers_for = 1000
+        self.hangs = asyncio.Event()
 
     async def send(
         self, service: str, pushes: Sequence[Push], on_result: Callable[[Result], None]
     ) -> None:
-        for push in pushes:
+        for number, push in enumerate(pushes):
+            if number >= self.answers_for:
+                self.hangs.set()
+                await asyncio.sleep(30)
             self.reached.add((service, push.token))
             said = push.payload["data"] if service == "fcm" else push.payload["aps"].get("alert")
             self.titles += [(said or {}).get("title", "")]
@@ -87,7 +94,13 @@ class Site:
         pushers = {name: Pusher(self.relay, name) for name in ("apns", "fcm")}  # type: ignore
         self.job = MailboxJob(TableLog(), self.exchange, pushers)  # type: ignore[arg-type]
 
-    async def run(self, work: MailWork, targets: tuple[Target, ...] = (PHONE,)) -> Outcome:
+    async def run(
+        self,
+        work: MailWork,
+        targets: tuple[Target, ...] = (PHONE,),
+        outcome: Outcome | None = None,
+    ) -> Outcome:
+        outcome = outcome or Outcome()
         context = Context(
             subscription=self.subscription,
             mailbox=self.subscription.mailbox,
@@ -101,7 +114,6 @@ class Site:
             has_dead_letters=False,
             catch_up_limit=10,
         )
-        outcome = Outcome()
         await self.job.run(context, [Entry(1, MAIL, "p", b"", time.time(), 1)], outcome)
         return outcome
 
@@ -131,6 +143,20 @@ async def test_what_only_a_fetch_can_find_is_looked_for_again(site: Site, work: 
     assert (await site.run(work)).retry_after_s is not None
     site.exchange.error = None
     assert (await site.run(work)).retry_after_s is None
+
+
+async def test_what_was_accepted_before_the_job_is_given_up_is_known(site: Site) -> None:
+    site.relay.answers_for = 1
+    both = (PHONE, replace(PHONE, device_id=uuid.uuid4(), token="cd" * 32))
+    outcome = Outcome()
+    job = asyncio.create_task(site.run(NEW, both, outcome))
+    await asyncio.wait_for(site.relay.hangs.wait(), 10)
+    while not outcome.seen:
+        await asyncio.sleep(0.01)
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    assert len(outcome.seen) == 1
 
 
 @pytest.mark.parametrize("work", [GAP, NEW], ids=["gap", "new"])
