@@ -146,6 +146,7 @@ async def test_what_only_a_fetch_can_find_is_looked_for_again(site: Site, work: 
 
 
 async def test_what_was_accepted_before_the_job_is_given_up_is_known(site: Site) -> None:
+    site.exchange.error = errors.Unreachable()
     site.relay.answers_for = 1
     both = (PHONE, replace(PHONE, device_id=uuid.uuid4(), token="cd" * 32))
     outcome = Outcome()
