@@ -93,8 +93,11 @@ class MailboxJob:
         """Take note that these marks are in the log now."""
         self._unwritten.difference_update(marks)
 
-    async def run(self, context: Context, entries: Sequence[Entry]) -> Outcome:
-        """Announce what these entries, oldest first, report."""
+    async def run(self, context: Context, entries: Sequence[Entry], outcome: Outcome) -> None:
+        """Announce what these entries, oldest first, report.
+
+        `outcome` is true at any moment: what was announced before a failure or a deadline counts.
+        """
         works = context.works
         await self._note_identity(context, works)
         since = [work.catch_up_since for work in works if work.catch_up_since]
@@ -104,13 +107,12 @@ class MailboxJob:
             counts_are_fresh=all(entry.attempts <= 1 for entry in entries),
             catch_up_since=min(since) if since else None,
         )
-        outcome = Outcome(watermark=last_watermark(works))
+        outcome.watermark = last_watermark(works)
         if todo.empty or not context.targets or context.replaced:
-            return outcome
+            return
         context = await _after_trial(context)
         news, unread = await self._gather(context, todo, outcome)
         await self._announce(context, news, unread, outcome)
-        return outcome
 
     async def _note_identity(self, context: Context, works: Sequence[MailWork]) -> None:
         """Take what the entries say of the subscription itself."""
@@ -234,12 +236,21 @@ class MailboxJob:
                 pushes.append((target, mark, _announcement(target, one, unread, mark)))
             if unread is not None and not rings:
                 pushes.append((target, "", _badge(target, unread)))
-        results = await asyncio.gather(
-            *(self._pushers[target.service].push(push) for target, _, push in pushes)
-        )
-        for (target, mark, _), result in zip(pushes, results, strict=True):
-            await _settle(target, mark, result, outcome)
-        self._unwritten.update(outcome.seen, outcome.hushed)
+        try:
+            ended = await asyncio.gather(
+                *(self._push(target, mark, push, outcome) for target, mark, push in pushes),
+                return_exceptions=True,
+            )
+        finally:
+            self._unwritten.update(outcome.seen, outcome.hushed)
+        for failed in ended:
+            if failed is not None:
+                raise failed
+
+    async def _push(self, target: Target, mark: str, push: Push, outcome: Outcome) -> None:
+        """Send one push and take its result as soon as it is known, whatever befalls the others."""
+        result = await self._pushers[target.service].push(push)
+        await _settle(target, mark, result, outcome)
 
 
 async def _after_trial(context: Context) -> Context:

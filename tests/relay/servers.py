@@ -68,7 +68,9 @@ class FcmThread(ServerThread):
 class Relay:
     """One relay deployment: its home, its database, its processes."""
 
-    def __init__(self, home: Path, apns: LabApns, fcm: LabFcm | None = None) -> None:
+    def __init__(
+        self, home: Path, apns: LabApns, fcm: LabFcm | None = None, roles: str = "relay"
+    ) -> None:
         self.home = home
         self.port = free_port()
         self.audience = f"http://127.0.0.1:{self.port}"
@@ -79,7 +81,7 @@ class Relay:
             "ENS_ENV_FILE": str(home / "ens.env"),
             "ENS_SECRET_KEY": "only-for-tests-0123456789-0123456789",
             "ENS_LINK_ADDRESS": "https://ens.example/MailNotificationService/api/ens",
-            "ENS_ROLES": "relay",
+            "ENS_ROLES": roles,
             "ENS_DATA_DIR": str(home),
             "ENS_MASTER_KEY_FILE": str(key_file),
             "ENS_RELAY_AUDIENCE": self.audience,
