@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 BASE_DIR = Path(__file__).resolve().parent.parent
 PREFIX = "ENS_"
 
-Role = Literal["device-api", "notify", "metrics", "console", "relay"]
+Role = Literal["device-api", "notify", "metrics", "console", "admin-api", "relay"]
 
 
 class SettingsInvalid(Exception):
@@ -51,7 +51,8 @@ class EnsSettings(BaseModel):
         min_length=1,
         description="What this process serves, by comma: `device-api`, `notify` (the webhook "
         "that Exchange calls), `metrics` (for Prometheus), `console` (for administrators), "
-        "`relay` (our CNS). Keep `console` off a listener that the internet reaches. A process "
+        "`admin-api` (for their programs), `relay` (our CNS). Keep `console` and `admin-api` off a "
+        "listener that the internet reaches. A process "
         "with the role `relay` alone needs only the relay's tables.",
     )
     data_dir: Path = Field(
@@ -117,6 +118,24 @@ class EnsSettings(BaseModel):
     cns_ca_file: Path | None = Field(
         default=None, description="PEM bundle of private CAs for the CNS host."
     )
+    cns_proxy_url: str | None = Field(
+        default=None,
+        pattern=r"^http://[^/?#\s@]+/?$",
+        description="HTTP proxy on the way to the CNS, `http://proxy.example.com:8080`; it is "
+        "asked for a tunnel (CONNECT). Proxies in the environment are ignored.",
+    )
+    cns_proxy_auth: Literal["none", "basic", "ntlm", "negotiate"] = Field(
+        "none",
+        description="How to log in at the proxy. `ntlm` and `negotiate` are for Windows accounts: "
+        "without `ENS_CNS_PROXY_USER` the account of the service itself (on Linux its Kerberos "
+        "ticket, which needs `pip install pyspnego[kerberos]`).",
+    )
+    cns_proxy_user: SecretStr = Field(
+        SecretStr(""), description="`user` for `basic`; `DOMAIN\\user` or `user@domain` else."
+    )
+    cns_proxy_password: SecretStr = Field(
+        SecretStr(""), description="Better in a file, named by `ENS_CNS_PROXY_PASSWORD_FILE`."
+    )
     relay_audience: str | None = Field(
         default=None,
         description="The address by which deployments call this relay; what they sign must name "
@@ -130,6 +149,27 @@ class EnsSettings(BaseModel):
     )
     relay_apns_ca_file: Path | None = Field(
         default=None, description="PEM bundle of private CAs for `ENS_RELAY_APNS_URL`."
+    )
+    relay_fcm_url: str | None = Field(
+        default=None,
+        pattern=r"^https://[^/?#\s]+$",
+        description="Another address than Google's for FCM, for the lab.",
+    )
+    relay_fcm_token_url: str | None = Field(
+        default=None,
+        pattern=r"^https://[^?#\s]+$",
+        description="Another address than Google's where access tokens for FCM are given, for the "
+        "lab. What a service account's file names is never called.",
+    )
+    relay_fcm_ca_file: Path | None = Field(
+        default=None,
+        description="PEM bundle of private CAs for `ENS_RELAY_FCM_URL` and "
+        "`ENS_RELAY_FCM_TOKEN_URL`.",
+    )
+    relay_sns_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#\s]+$",
+        description="Another address than Amazon's for SNS, for tests.",
     )
     guard_exceptions: list[IPv4Network | IPv6Network] = Field(
         default=[],
@@ -218,6 +258,28 @@ class EnsSettings(BaseModel):
     console_locked_minutes: int = Field(
         15, ge=1, le=1440, description="How long a user name stays locked."
     )
+    oidc_issuer: str | None = Field(
+        default=None,
+        pattern=r"^(https://[^?#\s]+|http://127\.0\.0\.1:[0-9]+)$",
+        description="Issuer of an OpenID provider (Entra ID, AD FS, Keycloak, …) with which "
+        "administrators may sign in. Register "
+        "`https://<host><ENS_URL_PREFIX>/console/account/oidc/company/login/callback/` there.",
+    )
+    oidc_client_id: str = Field("", description="The client id that the OpenID provider gave.")
+    oidc_client_secret: SecretStr = Field(
+        SecretStr(""), description="The client secret that the OpenID provider gave."
+    )
+    oidc_name: str = Field(
+        "Company sign-in", description="What the button to the OpenID provider says."
+    )
+    oidc_username_claim: str = Field(
+        "preferred_username",
+        description="The claim that is compared with an administrator's user name at their first "
+        "sign-in; after that the provider's `sub` counts.",
+    )
+    oidc_ca_file: Path | None = Field(
+        default=None, description="PEM bundle of private CAs for the OpenID provider."
+    )
     hsts_seconds: int = Field(
         0,
         ge=0,
@@ -249,6 +311,8 @@ class EnsSettings(BaseModel):
         "cns_key_file",
         "cns_ca_file",
         "relay_apns_ca_file",
+        "relay_fcm_ca_file",
+        "oidc_ca_file",
         mode="after",
     )
     @classmethod
@@ -257,10 +321,14 @@ class EnsSettings(BaseModel):
         return BASE_DIR / value if value is not None else None
 
 
-def _missing_for_role(found: EnsSettings) -> str | None:
-    """The setting that this process can't do without in its roles, if it is missing."""
+def _missing(found: EnsSettings) -> str | None:
+    """The setting that this process can't do without as the others are, if it is missing."""
     if "relay" in found.roles and found.relay_audience is None:
         return "ENS_RELAY_AUDIENCE"
+    if found.cns_proxy_auth == "basic" and not found.cns_proxy_user.get_secret_value():
+        return "ENS_CNS_PROXY_USER"
+    if found.oidc_issuer is not None and not found.oidc_client_id:
+        return "ENS_OIDC_CLIENT_ID"
     return None
 
 
@@ -281,7 +349,7 @@ def load() -> EnsSettings:
         found = EnsSettings.model_validate(_indirect(lines))
     except ValidationError as error:
         raise SettingsInvalid(_one_line(error, path)) from None
-    if missing := _missing_for_role(found):
+    if missing := _missing(found):
         raise SettingsInvalid(f"{missing} is missing; set it in {path} (see docs/settings.md)")
     return found
 
