@@ -118,6 +118,24 @@ class EnsSettings(BaseModel):
     cns_ca_file: Path | None = Field(
         default=None, description="PEM bundle of private CAs for the CNS host."
     )
+    cns_proxy_url: str | None = Field(
+        default=None,
+        pattern=r"^http://[^/?#\s@]+/?$",
+        description="HTTP proxy on the way to the CNS, `http://proxy.example.com:8080`; it is "
+        "asked for a tunnel (CONNECT). Proxies in the environment are ignored.",
+    )
+    cns_proxy_auth: Literal["none", "basic", "ntlm", "negotiate"] = Field(
+        "none",
+        description="How to log in at the proxy. `ntlm` and `negotiate` are for Windows accounts: "
+        "without `ENS_CNS_PROXY_USER` the account of the service itself (on Linux its Kerberos "
+        "ticket, which needs `pip install pyspnego[kerberos]`).",
+    )
+    cns_proxy_user: SecretStr = Field(
+        SecretStr(""), description="`user` for `basic`; `DOMAIN\\user` or `user@domain` else."
+    )
+    cns_proxy_password: SecretStr = Field(
+        SecretStr(""), description="Better in a file, named by `ENS_CNS_PROXY_PASSWORD_FILE`."
+    )
     relay_audience: str | None = Field(
         default=None,
         description="The address by which deployments call this relay; what they sign must name "
@@ -131,6 +149,27 @@ class EnsSettings(BaseModel):
     )
     relay_apns_ca_file: Path | None = Field(
         default=None, description="PEM bundle of private CAs for `ENS_RELAY_APNS_URL`."
+    )
+    relay_fcm_url: str | None = Field(
+        default=None,
+        pattern=r"^https://[^/?#\s]+$",
+        description="Another address than Google's for FCM, for the lab.",
+    )
+    relay_fcm_token_url: str | None = Field(
+        default=None,
+        pattern=r"^https://[^?#\s]+$",
+        description="Another address than Google's where access tokens for FCM are given, for the "
+        "lab. What a service account's file names is never called.",
+    )
+    relay_fcm_ca_file: Path | None = Field(
+        default=None,
+        description="PEM bundle of private CAs for `ENS_RELAY_FCM_URL` and "
+        "`ENS_RELAY_FCM_TOKEN_URL`.",
+    )
+    relay_sns_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#\s]+$",
+        description="Another address than Amazon's for SNS, for tests.",
     )
     guard_exceptions: list[IPv4Network | IPv6Network] = Field(
         default=[],
@@ -249,6 +288,7 @@ class EnsSettings(BaseModel):
         "cns_key_file",
         "cns_ca_file",
         "relay_apns_ca_file",
+        "relay_fcm_ca_file",
         mode="after",
     )
     @classmethod
@@ -257,10 +297,12 @@ class EnsSettings(BaseModel):
         return BASE_DIR / value if value is not None else None
 
 
-def _missing_for_role(found: EnsSettings) -> str | None:
-    """The setting that this process can't do without in its roles, if it is missing."""
+def _missing(found: EnsSettings) -> str | None:
+    """The setting that this process can't do without as the others are, if it is missing."""
     if "relay" in found.roles and found.relay_audience is None:
         return "ENS_RELAY_AUDIENCE"
+    if found.cns_proxy_auth == "basic" and not found.cns_proxy_user.get_secret_value():
+        return "ENS_CNS_PROXY_USER"
     return None
 
 
@@ -281,7 +323,7 @@ def load() -> EnsSettings:
         found = EnsSettings.model_validate(_indirect(lines))
     except ValidationError as error:
         raise SettingsInvalid(_one_line(error, path)) from None
-    if missing := _missing_for_role(found):
+    if missing := _missing(found):
         raise SettingsInvalid(f"{missing} is missing; set it in {path} (see docs/settings.md)")
     return found
 

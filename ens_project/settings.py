@@ -45,12 +45,14 @@ if not RELAY_ONLY:
         *console.APPS,
     ]
 
-MIDDLEWARE = ["apps.request_id.middleware", "django.middleware.security.SecurityMiddleware"]
+MIDDLEWARE = [
+    "apps.request_id.middleware",
+    "apps.client_address.middleware",
+    "django.middleware.security.SecurityMiddleware",
+]
 if not RELAY_ONLY:
     MIDDLEWARE.append("whitenoise.middleware.WhiteNoiseMiddleware")
-    if "console" in ENS.roles:
-        MIDDLEWARE += console.MIDDLEWARE
-    MIDDLEWARE.append(console.ALLAUTH_MIDDLEWARE)
+    MIDDLEWARE += console.MIDDLEWARE
     globals().update(console.settings_of(ENS))
 CONSOLE_PATH = console.base_path(ENS)
 

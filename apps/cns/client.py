@@ -16,6 +16,7 @@ from apps.cns.channel import load_channel
 from apps.cns.errors import CnsUnavailable
 from apps.wire.client import Client, Request, Tls
 from apps.wire.errors import WireError
+from apps.wire.proxy import Proxy
 
 Service = Literal["apns", "fcm"]
 
@@ -56,6 +57,7 @@ class CnsClient:
         key_pem: the secure channel key and its certificate.
         pins: base64 SHA-256 of the SubjectPublicKeyInfo that the host may show: current and next.
         ca_pem: private CAs of the host.
+        proxy: the way to the host; pins and CAs are the host's all the same.
         deadline_s: total seconds for a call, the push service's answers included.
 
     Raises:
@@ -69,6 +71,7 @@ class CnsClient:
         pins: Sequence[str] = (),
         ca_pem: str = "",
         *,
+        proxy: Proxy | None = None,
         deadline_s: float = 18.0,
     ) -> None:
         # What is signed as audience is the address without the endpoint, as the relay knows it.
@@ -76,7 +79,7 @@ class CnsClient:
         self._channel = load_channel(key_pem)
         self._tls = Tls(ca_pem=ca_pem, pins=tuple(pins))
         self._deadline_s = deadline_s
-        self._http = Client()
+        self._http = Client(proxy=proxy)
 
     def sign_with(self, key_pem: bytes) -> None:
         """Sign with another key from now on.

@@ -1,4 +1,4 @@
-"""The client as `ens.env` says: address, pins and CAs, and the key unless the database has one."""
+"""The client as `ens.env` says: address, pins, CAs, proxy; the key unless the database has one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import threading
 import time
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
 from apps.cns import keys
 from apps.cns.channel import ChannelUnusable
 from apps.cns.client import CnsClient
+from apps.wire.proxy import Proxy
 
 
 class CnsNotConfigured(Exception):
@@ -26,7 +28,7 @@ def configured_client(key_pem: bytes | None = None) -> CnsClient:
     """A new client for the configured relay; without a key it signs with the configured file.
 
     Raises:
-        CnsNotConfigured: ENS_CNS_URL or ENS_CNS_KEY_FILE is missing or unusable.
+        CnsNotConfigured: ENS_CNS_URL or ENS_CNS_KEY_FILE is missing, or a setting unusable.
     """
     ens = settings.ENS
     if ens.cns_url is None:
@@ -34,8 +36,9 @@ def configured_client(key_pem: bytes | None = None) -> CnsClient:
     if key_pem is None:
         key_pem = key_of_file()
     ca_pem = _content("ENS_CNS_CA_FILE", ens.cns_ca_file) if ens.cns_ca_file else b""
+    ca_text = ca_pem.decode("utf-8", "replace")
     try:
-        return CnsClient(ens.cns_url, key_pem, ens.cns_pins, ca_pem.decode("utf-8", "replace"))
+        return CnsClient(ens.cns_url, key_pem, ens.cns_pins, ca_text, proxy=_proxy())
     except ChannelUnusable as error:
         raise CnsNotConfigured(f"ENS_CNS_KEY_FILE: {error}") from None
 
@@ -97,6 +100,23 @@ def forget() -> None:
     """Read settings and keys anew when next asked."""
     global _shared
     _shared = _Shared()
+
+
+def _proxy() -> Proxy | None:
+    ens = settings.ENS
+    if ens.cns_proxy_url is None:
+        return None
+    try:
+        parts = urlsplit(ens.cns_proxy_url)
+        host, port = parts.hostname, parts.port or 80
+    except ValueError:
+        host = None
+    if not host:
+        raise CnsNotConfigured("ENS_CNS_PROXY_URL is malformed")
+    user, password = ens.cns_proxy_user, ens.cns_proxy_password
+    return Proxy(
+        host, port, ens.cns_proxy_auth, user.get_secret_value(), password.get_secret_value()
+    )
 
 
 def _content(setting: str, file: Path) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from apps.relay.problems import Refused
 from apps.relay.providers import Notification, Outcome
+from apps.relay.providers.fcm.message import is_data
 
 PROTOCOL_VERSION = 1
 MAX_NOTIFICATIONS = 500
@@ -21,9 +22,20 @@ MAX_PAYLOAD_BYTES = 4096
 _LATEST = 2**32 - 1
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-APP = re.compile(r"(?=.{3,155}\Z)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
-_TOKEN = re.compile(r"(?:[0-9a-fA-F]{2}){32,100}")
+# By platform: a bundle id, a package name.
+APPS = {
+    "apns": re.compile(r"(?=.{3,155}\Z)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"),
+    "fcm": re.compile(r"(?=.{3,155}\Z)[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+"),
+}
+# By platform: a device token, a registration token, which is opaque text.
+_TOKENS = {
+    "apns": re.compile(r"(?:[0-9a-fA-F]{2}){32,100}"),
+    "fcm": re.compile(r"[A-Za-z0-9_:.-]{1,4096}"),
+}
 _COLLAPSE_ID = re.compile(r"[\x21-\x7e]{0,64}")
+
+# What is asked of each member of a notification.
+Checks = dict[str, Callable[[Any], bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +46,8 @@ class Item:
     asked: Notification | Outcome
 
 
-def parse_batch(body: bytes) -> list[Item]:
-    """Read a call's body.
+def parse_batch(body: bytes, platform: str) -> list[Item]:
+    """Read the body of a call that is meant for phones of one platform (`apns`, `fcm`).
 
     Raises:
         Refused: body_malformed, version_unsupported, too_many_notifications,
@@ -57,7 +69,8 @@ def parse_batch(body: bytes) -> list[Item]:
         raise Refused("body_malformed", "notifications: a list with something in it is needed")
     if len(asked) > MAX_NOTIFICATIONS:
         raise Refused("too_many_notifications", f"{MAX_NOTIFICATIONS} at most")
-    items = [_item(each) for each in asked]
+    checks = _CHECKS[platform]
+    items = [_item(each, checks) for each in asked]
     if len({item.id for item in items}) < len(items):
         raise Refused("notification_id_repeated")
     return items
@@ -67,11 +80,11 @@ def _refuse_constant(_name: str) -> NoReturn:
     raise ValueError("NaN and Infinity are not JSON")
 
 
-def _item(asked: Any) -> Item:
+def _item(asked: Any, checks: Checks) -> Item:
     found = asked.get("id") if isinstance(asked, dict) else None
     if not isinstance(found, str) or not _ID.fullmatch(found):
         raise Refused("notification_id_malformed", "a UUID in lower case is needed")
-    for name, good in _CHECKS.items():
+    for name, good in checks.items():
         if name not in asked or not good(asked[name]):
             return Item(found, Outcome("failed", f"{name}_malformed"))
     if asked["push_type"] == "background" and asked["priority"] != 5:
@@ -79,9 +92,10 @@ def _item(asked: Any) -> Item:
     payload = _payload_bytes(asked["payload"])
     if payload is None:
         return Item(found, Outcome("failed", "payload_malformed"))
-    if len(payload) > MAX_PAYLOAD_BYTES:
+    # FCM's limit is on something else; its provider sees to that.
+    if len(payload) > MAX_PAYLOAD_BYTES and "aps" in asked["payload"]:
         return Item(found, Outcome("failed", "PayloadTooLarge"))
-    fields = {name: asked[name] for name in _CHECKS if name != "payload"}
+    fields = {name: asked[name] for name in checks if name != "payload"}
     return Item(found, Notification(id=found, payload=payload, **fields))
 
 
@@ -101,12 +115,20 @@ def _payload_bytes(payload: dict[str, Any]) -> bytes | None:
         return None
 
 
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "app": _text(APP),
-    "token": _text(_TOKEN),
-    "push_type": lambda value: value in ("alert", "background"),
-    "priority": lambda value: type(value) is int and value in (5, 10),
-    "expiration": _whole(0, _LATEST),
-    "collapse_id": _text(_COLLAPSE_ID),
-    "payload": lambda value: isinstance(value, dict) and isinstance(value.get("aps"), dict),
-}
+def _is_aps(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("aps"), dict)
+
+
+def _checks(platform: str, payload: Callable[[Any], bool]) -> Checks:
+    return {
+        "app": _text(APPS[platform]),
+        "token": _text(_TOKENS[platform]),
+        "push_type": lambda value: value in ("alert", "background"),
+        "priority": lambda value: type(value) is int and value in (5, 10),
+        "expiration": _whole(0, _LATEST),
+        "collapse_id": _text(_COLLAPSE_ID),
+        "payload": payload,
+    }
+
+
+_CHECKS = {"apns": _checks("apns", _is_aps), "fcm": _checks("fcm", is_data)}

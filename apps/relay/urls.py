@@ -1,9 +1,11 @@
-"""The relay's addresses, under `/nws/`; FCM will be `notify/fcm`."""
+"""The relay's addresses, under `/nws/`: one for each platform."""
 
 from __future__ import annotations
 
 from django.urls import path
 
-from apps.relay.views import notify_apns
+from apps.relay.views import notify
 
-urlpatterns = [path("notify/apns", notify_apns)]
+urlpatterns = [
+    path(f"notify/{platform}", notify, {"platform": platform}) for platform in ("apns", "fcm")
+]

@@ -1,4 +1,4 @@
-"""`POST /nws/notify/apns`: take a signed batch, push it, answer for each notification.
+"""`POST /nws/notify/<platform>`: take a signed batch, push it, answer for each notification.
 
 A caller that accepts NDJSON hears of each notification as soon as the push service has answered:
 when this process is killed, only what had no line yet is in doubt. Others get one JSON document.
@@ -31,24 +31,24 @@ LINES = "application/x-ndjson"
 
 
 @csrf_exempt
-def notify_apns(request: HttpRequest) -> HttpResponseBase:
+def notify(request: HttpRequest, platform: str) -> HttpResponseBase:
     """Answers 200 with what became of each notification, else a problem document."""
     request_id.work_on([request.headers.get(request_id.HEADER, "") or request_id.current()])
     try:
-        deployment, items = _read(request)
+        deployment, items = _read(request, platform)
     except Refused as refused:
         logger.info("a call was refused: %s %s", refused.code, refused.detail)
         return problem(refused)
     if LINES in request.headers.get("Accept", ""):
-        lines = _lines(deployment, items, request_id.current())
+        lines = _lines(deployment, platform, items, request_id.current())
         return StreamingHttpResponse(lines, content_type=LINES)
-    outcomes = dict(one for batch in deliver(deployment, "apns", items) for one in batch)
+    outcomes = dict(one for batch in deliver(deployment, platform, items) for one in batch)
     logger.info("%s: %d notifications answered", deployment, len(items))
     results = [outcomes[item.id].as_json(item.id) for item in items]
     return JsonResponse({"version": PROTOCOL_VERSION, "results": results})
 
 
-def _read(request: HttpRequest) -> tuple[Deployment, list[Item]]:
+def _read(request: HttpRequest, platform: str) -> tuple[Deployment, list[Item]]:
     """Who calls, and what for: the cheap questions first, the body only from those we know."""
     if request.method != "POST":
         raise Refused("method_not_allowed")
@@ -62,15 +62,17 @@ def _read(request: HttpRequest) -> tuple[Deployment, list[Item]]:
     caller = verify(header, request.method, request.path, audience, time.time())
     body = request.body
     caller.take(body, time.time())
-    return caller.deployment, parse_batch(body)
+    return caller.deployment, parse_batch(body, platform)
 
 
-def _lines(deployment: Deployment, items: Sequence[Item], ids: str) -> Iterator[bytes]:
+def _lines(
+    deployment: Deployment, platform: str, items: Sequence[Item], ids: str
+) -> Iterator[bytes]:
     """The answer as lines; without its last one, what has no line has no known outcome."""
     # The web server iterates after the view has returned: its log lines need their ids again.
     request_id.work_on([ids])
     begun, count = _line({"version": PROTOCOL_VERSION}), 0
-    for batch in deliver(deployment, "apns", items):
+    for batch in deliver(deployment, platform, items):
         count += len(batch)
         lines = b"".join(_line(outcome.as_json(one)) for one, outcome in batch)
         yield begun + lines

@@ -5,8 +5,9 @@ libcurl owns connections, TLS, HTTP/2 and deadlines; asyncio tells it which sock
 https://curl.se/libcurl/c/curl_multi_socket_action.html). A request costs one pooled easy handle
 and about twenty option calls of a fifth of a microsecond.
 
-What it never does: follow a redirect, keep a cookie, use a proxy, read the environment, send
-credentials that the caller has not written into a header itself.
+What it never does: follow a redirect, keep a cookie, read the environment, send credentials that
+the caller has not written into a header itself. A proxy it uses only where it was given one
+(`proxy.py`): it is asked for a tunnel when libcurl finds no connection to use again.
 
 The event loop must have `add_reader`; on Windows that is the SelectorEventLoop only, whose
 `select()` takes 512 sockets, hence `MAX_CONNECTIONS`.
@@ -18,10 +19,12 @@ import asyncio
 import re
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import pycurl
 
@@ -34,6 +37,7 @@ from apps.wire.errors import (
     TlsFailed,
     WireError,
 )
+from apps.wire.proxy import Proxy, tunnel
 from apps.wire.trust import trust_options
 
 __all__ = [
@@ -53,6 +57,8 @@ __all__ = [
 ]
 
 AddressCheck = Callable[[IPv4Address | IPv6Address], None]
+# What is called when a transfer has ended: with None, or with libcurl's error number and text.
+Settle = Callable[[tuple[int, str] | None], None]
 # Given an answer's status and headers: who takes its body, part by part, or None to keep it whole.
 BodyTaker = Callable[[int, Mapping[str, str]], Callable[[bytes], None] | None]
 
@@ -132,6 +138,9 @@ class _Transfer:
         "spoilt",
         "take",
         "taker",
+        "tunnel",
+        "tunnel_wanted",
+        "tunnelled",
     )
 
     def __init__(
@@ -145,10 +154,19 @@ class _Transfer:
         self.take = take
         self.taker: Callable[[bytes], object] | None = None
         self.spoilt: Exception | None = None
+        # Where it must go through a proxy: a tunnel for libcurl to take, if it is made already.
+        self.tunnelled = self.tunnel_wanted = False
+        self.tunnel: socket.socket | None = None
         self.head: list[bytes] = []
         self.body: list[bytes] = []
         self.error: tuple[int, str] | None = None
         self.permitted = self.refused = False
+
+    def settle(self, error: tuple[int, str] | None) -> None:
+        """The transfer has ended; whoever waits goes on."""
+        if not self.future.done():
+            self.error = error
+            self.future.set_result(None)
 
     def open_socket(self, _purpose: int, address: Any) -> Any:
         """Called by libcurl before it connects, once for each address it tries."""
@@ -162,17 +180,29 @@ class _Transfer:
         self.permitted = True
         return _Socket(family, kind, protocol)
 
+    def take_tunnel(self, _purpose: int, _address: Any) -> Any:
+        """Called by libcurl when it needs a connection: the tunnel, or a reason to make one."""
+        if self.tunnel is None:
+            self.tunnel_wanted = True
+            return pycurl.SOCKET_BAD
+        taken, self.tunnel = self.tunnel, None
+        return _Socket(fileno=taken.detach())
+
     def hand_over(self, part: bytes) -> int | None:
         """Called by libcurl with what has come of the body; 0 ends the transfer."""
         try:
             if self.taker is None:
                 assert self.take is not None
-                self.taker = self.take(*_status_and_headers(self.head)) or self.body.append
+                self.taker = self.take(*status_and_headers(self.head)) or self.body.append
             self.taker(part)
         except Exception as error:  # noqa: BLE001 - `perform` raises it where the caller sees it
             self.spoilt = error
             return 0
         return None
+
+
+class _TunnelWanted(WireError):
+    """libcurl needs a new connection, and nothing was sent."""
 
 
 class Client:
@@ -185,6 +215,7 @@ class Client:
         max_host_connections: connections to one host at most, 0 for no limit; further requests
             wait in line (HTTP/1.1) or share (HTTP/2).
         max_connections: connections altogether, busy and kept alive.
+        proxy: the only way out; host names are looked up there.
     """
 
     def __init__(
@@ -193,8 +224,12 @@ class Client:
         *,
         max_host_connections: int = 0,
         max_connections: int = MAX_CONNECTIONS,
+        proxy: Proxy | None = None,
     ) -> None:
+        if check_address is not None and proxy is not None:
+            raise ValueError("what a proxy connects to can't be checked here")
         self._check = check_address
+        self._proxy = proxy
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -207,7 +242,7 @@ class Client:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
-        self._running: dict[Any, _Transfer] = {}
+        self._running: dict[Any, Settle] = {}
         self._idle: list[Any] = []
         self._watched: dict[int, int] = {}
         self._closed = False
@@ -221,21 +256,53 @@ class Client:
 
         Raises:
             AddressRefused: the check refused the host's addresses; nothing was connected.
-            ConnectFailed: no such host, no connection, or it was lost.
+            ConnectFailed: no such host, no connection, or it was lost; ProxyFailed: the proxy.
             TlsFailed: the peer's certificate isn't trusted, isn't pinned, or the handshake broke.
             DeadlineExceeded: `deadline_s` passed.
             ResponseTooLarge: the body is larger than `max_response_bytes`.
             ProtocolFailed: the answer isn't HTTP, or the request's URL or headers are malformed.
         """
-        loop = self._bind()
+        loop = self.bind()
         if request.deadline_s <= 0:
             raise DeadlineExceeded
+        if self._proxy is None:
+            return await self._attempt(request, take)
+        ends = loop.time() + request.deadline_s
+        with suppress(_TunnelWanted):
+            return await self._attempt(request, take, tunnelled=True)
+        way = await self._make_tunnel(self._proxy, request)
+        try:
+            left = max(0.001, ends - loop.time())
+            again = replace(request, deadline_s=left)
+            return await self._attempt(again, take, tunnelled=True, way=way)
+        except _TunnelWanted:
+            raise ConnectFailed("connection_lost") from None
+        finally:
+            way.close()
+
+    async def _make_tunnel(self, proxy: Proxy, request: Request) -> socket.socket:
+        parts = urlsplit(request.url)
+        port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+        try:
+            async with asyncio.timeout(request.deadline_s):
+                return await tunnel(proxy, parts.hostname or "", port)
+        except TimeoutError:
+            raise DeadlineExceeded from None
+
+    async def _attempt(
+        self,
+        request: Request,
+        take: BodyTaker | None,
+        *,
+        tunnelled: bool = False,
+        way: socket.socket | None = None,
+    ) -> Response:
+        transfer = _Transfer(asyncio.get_running_loop().create_future(), self._check, take)
+        transfer.tunnelled, transfer.tunnel = tunnelled, way
         handle = self._idle.pop() if self._idle else pycurl.Curl()
-        transfer = _Transfer(loop.create_future(), self._check, take)
         try:
             _prepare(handle, request, transfer)
-            self._multi.add_handle(handle)
-            self._running[handle] = transfer
+            self.add(handle, transfer.settle)
             await transfer.future
             if transfer.spoilt is not None:
                 raise transfer.spoilt
@@ -245,17 +312,21 @@ class Client:
         finally:
             self._release(handle)
 
+    def add(self, handle: Any, settle: Settle) -> None:
+        """Begin a transfer on a handle that is set up already; `posts.py` has such.
+
+        `settle` is called in the event loop when it has ended and the handle is free again.
+        """
+        self._multi.add_handle(handle)
+        self._running[handle] = settle
+
     async def close(self) -> None:
         """Close every connection; requests under way fail with ConnectFailed."""
         if self._closed:
             return
         self._closed = True
-        for transfer in self._running.values():
-            if not transfer.future.done():
-                transfer.error = (-1, "")
-                transfer.future.set_result(None)
         for handle in list(self._running):
-            self._release(handle)
+            self._settle(handle, _CLOSED)
         if self._timer is not None:
             self._timer.cancel()
         for descriptor in list(self._watched):
@@ -264,7 +335,8 @@ class Client:
         # It waits for resolver threads, which hang for seconds where a name server is silent.
         await asyncio.to_thread(self._multi.close)
 
-    def _bind(self) -> asyncio.AbstractEventLoop:
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """The running loop, which must be the one of the first call; ConnectFailed when closed."""
         if self._closed:
             raise ConnectFailed("client_closed")
         loop = asyncio.get_running_loop()
@@ -353,11 +425,9 @@ class Client:
                 self._settle(handle, (number, text))
 
     def _settle(self, handle: Any, error: tuple[int, str] | None) -> None:
-        transfer = self._running.pop(handle)
+        settle = self._running.pop(handle)
         self._multi.remove_handle(handle)
-        if not transfer.future.done():
-            transfer.error = error
-            transfer.future.set_result(None)
+        settle(error)
 
 
 def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
@@ -377,7 +447,7 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
     setopt(pycurl.PROTOCOLS, _PROTOCOLS[scheme])
     setopt(pycurl.PROXY, "")
     setopt(pycurl.NOSIGNAL, 1)
-    setopt(pycurl.HTTPHEADER, _header_lines(request.headers))
+    setopt(pycurl.HTTPHEADER, header_lines(request.headers))
     setopt(pycurl.TIMEOUT_MS, max(1, int(request.deadline_s * 1000)))
     setopt(pycurl.MAXFILESIZE_LARGE, request.max_response_bytes)
     setopt(pycurl.HEADERFUNCTION, transfer.head.append)
@@ -385,6 +455,11 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
     setopt(pycurl.WRITEFUNCTION, transfer.hand_over if taken else transfer.body.append)
     if transfer.check is not None:
         setopt(pycurl.OPENSOCKETFUNCTION, transfer.open_socket)
+    if transfer.tunnelled:
+        # No name is looked up and nothing connected here: the address is never used.
+        setopt(pycurl.CONNECT_TO, ["::127.0.0.1:9"])
+        setopt(pycurl.OPENSOCKETFUNCTION, transfer.take_tunnel)
+        setopt(pycurl.SOCKOPTFUNCTION, _is_connected)
     if request.body or request.method in ("POST", "PUT"):
         setopt(pycurl.POSTFIELDS, request.body)
     if request.method == "HEAD":
@@ -397,10 +472,15 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
     else:
         setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     if scheme == "https":
-        _prepare_tls(setopt, request.tls)
+        prepare_tls(setopt, request.tls)
 
 
-def _prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
+def _is_connected(_socket: Any, _purpose: int) -> int:
+    return int(pycurl.SOCKOPT_ALREADY_CONNECTED)
+
+
+def prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
+    """Set on a handle how the peer is verified, and who we are."""
     setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
     for option, value in trust_options(tls.ca_pem):
         setopt(option, value)
@@ -413,24 +493,35 @@ def _prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
         setopt(pycurl.SSL_SESSIONID_CACHE, 0)
 
 
-def _header_lines(headers: tuple[tuple[str, str], ...]) -> list[bytes]:
-    """The caller's headers, without the ones that libcurl and pycurl would add."""
-    lines = [b"Accept:", b"Content-Type:", b"Expect:", b"User-Agent:"]
-    for name, value in headers:
-        # A value-less "Name:" would remove the header; "Name;" sends it empty.
-        line = f"{name}: {value}" if value else f"{name};"
-        if _NOT_IN_HEADER.search(line):
-            raise ProtocolFailed("header_malformed")
-        lines.append(line.encode())
-    return lines
+# libcurl and pycurl would add these.
+_NOT_OF_LIBCURL = (b"Accept:", b"Content-Type:", b"Expect:", b"User-Agent:")
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> list[bytes]:
+    """The caller's headers for libcurl, without the ones that it would add; ProtocolFailed."""
+    return [*_NOT_OF_LIBCURL, *(header_line(name, value) for name, value in headers)]
+
+
+def header_line(name: str, value: str) -> bytes:
+    """One header for libcurl.
+
+    Raises:
+        ProtocolFailed: `header_malformed`: a line break or a NUL in it.
+    """
+    # A value-less "Name:" would remove the header; "Name;" sends it empty.
+    line = f"{name}: {value}" if value else f"{name};"
+    if _NOT_IN_HEADER.search(line):
+        raise ProtocolFailed("header_malformed")
+    return line.encode()
 
 
 def _response(handle: Any, transfer: _Transfer) -> Response:
-    _, headers = _status_and_headers(transfer.head)
+    _, headers = status_and_headers(transfer.head)
     return Response(handle.getinfo(pycurl.RESPONSE_CODE), headers, b"".join(transfer.body))
 
 
-def _status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
+def status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
+    """Of the lines of an answer's head, interim answers (1xx) before it left out."""
     status = 0
     headers: dict[str, str] = {}
     for line in head:
@@ -448,6 +539,8 @@ def _status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
 
 # CURLE_HTTP2_STREAM, which pycurl has no name for: a stream that the peer has reset.
 _E_HTTP2_STREAM = 92
+
+_CLOSED = (-1, "")
 
 _ERRORS: dict[int, tuple[type[WireError], str]] = {
     -1: (ConnectFailed, "client_closed"),
@@ -476,9 +569,16 @@ def _error(transfer: _Transfer) -> WireError:
     """The typed error; libcurl's own text names hosts and is dropped."""
     assert transfer.error is not None
     number = transfer.error[0]
+    if transfer.tunnel_wanted:
+        return _TunnelWanted()
     # Of a host with several addresses, one that may be called and is slow is no refusal.
     refused = transfer.refused and not transfer.permitted
     if refused and number in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT):
         return AddressRefused()
+    return error_of(number)
+
+
+def error_of(number: int) -> WireError:
+    """The typed error for one of libcurl's numbers; its text names hosts and is left out."""
     kind, code = _ERRORS.get(number, (ProtocolFailed, f"curl_{number}"))
     return kind(code)

@@ -28,6 +28,12 @@ class ConnectFailed(WireError):
     default_code = "connect_failed"
 
 
+class ProxyFailed(ConnectFailed):
+    """No tunnel: `proxy_unreachable`, `proxy_login_refused`, `proxy_wants_other_login`…"""
+
+    default_code = "proxy_failed"
+
+
 class TlsFailed(WireError):
     """No TLS: `tls_untrusted`, `tls_pin_mismatch`, `ca_malformed`, `client_certificate_unusable`,
     or `tls_failed` for the rest.

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import timedelta
 
 import pytest
+from joserfc.jwk import ECKey
 
 from apps import clock
+from apps.announce import context
 from apps.announce.context import Context, load
+from apps.announce.policy import ContentPolicy, Quiet, Wishes
 from apps.devices import registry
 from apps.devices.models import Device
 from apps.devices.registry import Description
 from apps.eventlog.interface import Entry
 from apps.exchange.interface import Credentials
+from apps.keypairs import signing
 from apps.subscriptions import joining, refusals
 from apps.subscriptions.entries import MAIL, JoinWork, MailWork
 from apps.subscriptions.models import Subscription
+from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants.groups import create_group
+from apps.tenants.inherited import override
 from apps.tenants.mail_systems import add_mail_system
-from apps.tenants.models import MailSystem
+from apps.tenants.models import MailSystem, OrganizationGroup
 
 CREDENTIALS = Credentials("basic", "anna", "secret")
 URL = "https://mail.example.com/EWS/Exchange.asmx"
@@ -79,3 +86,47 @@ def test_refused_credentials_are_not_tried_again(entry: Entry, state: str, reaso
 def test_a_host_that_is_listed_no_more_is_not_called(entry: Entry) -> None:
     MailSystem.objects.update(hosts=["other.example.com"])
     assert not only(entry).may_fetch
+
+
+def level_and_envelope(entry: Entry) -> tuple[str, bool]:
+    context.forget()
+    (target,) = only(entry).targets
+    return target.rules.level, target.envelope is not None
+
+
+def test_a_device_with_a_content_key_is_told_nothing_in_clear(entry: Entry) -> None:
+    key = ECKey.generate_key("P-256").as_dict(private=False)
+    Device.objects.update(content_key=json.dumps(key))
+    assert level_and_envelope(entry) == ("generic", False)  # nothing to sign with yet
+    signing.rotate()
+    assert level_and_envelope(entry) == ("sender_subject", True)
+
+
+def test_a_group_may_insist_on_encryption(entry: Entry) -> None:
+    signing.rotate()
+    assert level_and_envelope(entry) == ("sender_subject", False)
+    override(OrganizationGroup.objects.get(), ContentPolicy, require_encryption=True)
+    assert level_and_envelope(entry) == ("generic", False)
+    override(OrganizationGroup.objects.get(), ContentPolicy, level="none")
+    assert level_and_envelope(entry) == ("none", False)
+
+
+def test_where_email_notification_is_off_nobody_hears_anything(entry: Entry) -> None:
+    override(OrganizationGroup.objects.get(), SubscriptionSettings, enabled=False)
+    assert only(entry).targets == ()
+
+
+def test_settings_are_read_again_after_seconds_and_not_for_every_mail(
+    entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [target.rules.level for target in only(entry).targets] == ["sender_subject"]
+    override(OrganizationGroup.objects.get(), ContentPolicy, level="none")
+    assert [target.rules.level for target in only(entry).targets] == ["sender_subject"]
+    monkeypatch.setattr(context, "_SETTINGS_FRESH_S", -1.0)
+    assert [target.rules.level for target in only(entry).targets] == ["none"]
+
+
+def test_quiet_hours_of_a_device_leave_it_the_badge(entry: Entry) -> None:
+    always = Wishes(quiet=(Quiet(tuple(range(1, 8)), 0, 0),))
+    Device.objects.update(wishes=always.to_json())
+    assert [target.rules.level for target in only(entry).targets] == ["none"]

@@ -57,6 +57,8 @@ def test_the_command_needs_to_know_where(settings: Settings) -> None:
         ({"cns_key_file": Path("/nowhere/cns.pem")}, "ENS_CNS_KEY_FILE"),
         ({"cns_key_file": Path(__file__)}, "ENS_CNS_KEY_FILE"),
         ({"cns_ca_file": Path("/nowhere/ca.pem")}, "ENS_CNS_CA_FILE"),
+        ({"cns_proxy_url": "http://proxy:99999"}, "ENS_CNS_PROXY_URL"),
+        ({"cns_proxy_url": "http://:80"}, "ENS_CNS_PROXY_URL"),
     ],
 )
 def test_what_is_missing_is_named(

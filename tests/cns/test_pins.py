@@ -13,11 +13,15 @@ import pytest
 from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pydantic import SecretStr
+from pytest_django.fixtures import Settings
 
 from apps.cns.client import CnsClient
+from apps.cns.configured import configured_client
 from apps.cns.errors import CnsUnavailable
 from apps.lab.ca import LabCa
 from tests.cns.test_client import CHANNEL, push
+from tests.wire.proxies import ACCOUNTS, PASSWORD, USER, connect_proxy
 
 
 @dataclass
@@ -68,3 +72,49 @@ async def test_another_host_is_not_spoken_to(relay: TlsRelay, trusted: bool) -> 
         await client.send("apns", [push()])
     assert failed.value.code == ("tls_pin_mismatch" if trusted else "tls_untrusted")
     await client.close()
+
+
+@pytest.mark.parametrize("auth", ["none", "basic", "ntlm", "negotiate"])
+async def test_through_a_companys_proxy_to_the_pinned_host(
+    relay: TlsRelay,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    auth: str,
+) -> None:
+    """As `ens.env` says, and whatever the environment says of proxies."""
+    for name, content in {"accounts": ACCOUNTS.encode(), "cns.pem": CHANNEL}.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "ca.pem").write_text(relay.ca_pem)
+    monkeypatch.setenv("NTLM_USER_FILE", str(tmp_path / "accounts"))
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    port = int(relay.url.rpartition(":")[2])
+    async with connect_proxy(auth, port) as proxy:
+        settings.ENS = settings.ENS.model_copy(
+            update={
+                "cns_url": relay.url,
+                "cns_key_file": tmp_path / "cns.pem",
+                "cns_ca_file": tmp_path / "ca.pem",
+                "cns_pins": [relay.pin],
+                "cns_proxy_url": f"http://127.0.0.1:{proxy.port}",
+                "cns_proxy_auth": auth,
+                "cns_proxy_user": SecretStr(USER),
+                "cns_proxy_password": SecretStr(PASSWORD),
+            }
+        )
+        client = configured_client()
+        for _ in range(3):
+            (result,) = await client.send("apns", [push()])
+            assert result.status == "accepted"
+        await client.close()
+        assert proxy.targets == [f"127.0.0.1:{port}"]
+        settings.ENS = settings.ENS.model_copy(
+            update={"cns_proxy_password": SecretStr("wrong"), "cns_pins": [OTHER_PIN]}
+        )
+        client = configured_client()
+        with pytest.raises(CnsUnavailable) as failed:
+            await client.send("apns", [push()])
+        expected = "tls_pin_mismatch" if auth == "none" else "proxy_login_refused"
+        assert failed.value.code == expected
+        await client.close()

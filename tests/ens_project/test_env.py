@@ -67,6 +67,8 @@ def test_a_value_may_stand_in_a_file_of_its_own(write, tmp_path: Path) -> None: 
         ({"ENS_LINK_ADRESS": "https://x"}, "ENS_LINK_ADRESS is not a setting"),
         ({"ENS_ROLES": "web"}, "ENS_ROLES is malformed"),
         ({"ENS_ROLES": "relay"}, "ENS_RELAY_AUDIENCE is missing"),
+        ({"ENS_CNS_PROXY_AUTH": "basic"}, "ENS_CNS_PROXY_USER is missing"),
+        ({"ENS_CNS_PROXY_URL": "http://user:password@proxy"}, "ENS_CNS_PROXY_URL is malformed"),
         ({"ENS_ROLES": ""}, "ENS_ROLES is malformed"),
         ({"ENS_TRUSTED_PROXIES": "everything"}, "ENS_TRUSTED_PROXIES is malformed"),
         ({"ENS_EXCHANGE_CALLS_IN_FLIGHT": "many"}, "ENS_EXCHANGE_CALLS_IN_FLIGHT is malformed"),

@@ -73,6 +73,10 @@ def test_a_repeated_announcement_counts_whatever_its_item() -> None:
     repeated = outcome([[*once, announcement(104, "one")]], Happened("kill web", 103.5, 103.5))
     assert (repeated.duplicates, repeated.repeats) == (1, {"kill web": 1})
     assert outcome([[*once, announcement(104, "one", "another item")]]).duplicates == 1
+    # Half a minute later, when the lease of a killed worker had run out.
+    late = [[*once, announcement(140, "one")]]
+    faults = [Happened(name, at, at) for name, at in (("kill worker", 102.2), ("kill web", 139.0))]
+    assert outcome(late, *faults).repeats == {"kill worker": 1}
     assert not outcome([[*once, announcement(104, "one")]]).kept
 
 

@@ -12,11 +12,13 @@ import pytest
 from apps.cns.channel import make_channel
 from apps.cns.client import CnsClient, Push
 from apps.lab.apns import LabApns
-from tests.relay.servers import ApnsThread, Relay, RelayProcess
+from apps.lab.fcm import LabFcm
+from tests.relay.servers import ApnsThread, FcmThread, Relay, RelayProcess
 
 APP = "com.example.mail"
 OTHER_APP = "com.stranger.mail"
 TEAM = "TEAM123456"
+PROJECT = "lab-mail-1"
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Site:
     relay: Relay
     process: RelayProcess
     apns: LabApns
+    fcm: LabFcm
     channel: bytes
     stranger: bytes
 
@@ -46,8 +49,9 @@ class Site:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("relay")
-    thread = ApnsThread(home)
-    relay = Relay(home, thread.apns)
+    (home / "google").mkdir()
+    thread, google = ApnsThread(home), FcmThread(home / "google")
+    relay = Relay(home, thread.apns, google.fcm)
     channels = {}
     for name, app in (("ours", APP), ("stranger", OTHER_APP)):
         key, certificate = make_channel(name)
@@ -61,11 +65,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         ids = ("--key-id", provider.key_id, "--team-id", TEAM)
         files = ("--key-file", home / f"{name}.p8", "--share", name)
         relay.manage("relay_push_app", "add", "--app", app, *ids, *files)
+    (home / "google.json").write_text(google.fcm.new_account(PROJECT).file)
+    account = ("--service-account", home / "google.json", "--share", "ours")
+    relay.manage("relay_push_app", "add", "--app", APP, *account)
     process = relay.serve(relay.port)
-    made = Site(relay, process, thread.apns, channels["ours"], channels["stranger"])
+    made = Site(relay, process, thread.apns, google.fcm, channels["ours"], channels["stranger"])
     yield made
     made.process.stop()
     thread.stop()
+    google.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +81,7 @@ def no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "site" in request.fixturenames:
         request.getfixturevalue("site").apns.faults.clear()
+        request.getfixturevalue("site").fcm.clear_faults()
 
 
 @pytest.fixture

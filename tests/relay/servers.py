@@ -20,6 +20,7 @@ import psutil
 
 from apps.lab.apns import LabApns
 from apps.lab.ca import LabCa
+from apps.lab.fcm import LabFcm
 
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
@@ -31,32 +32,50 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class ApnsThread:
-    """The pretend APNs in a thread and loop of its own, for a whole session of tests."""
+class ServerThread:
+    """A pretend push service in a thread and loop of its own, for a whole session of tests."""
 
-    def __init__(self, directory: Path) -> None:
-        self.apns = LabApns(LabCa(directory))
+    def __init__(self, server: LabApns | LabFcm) -> None:
+        self._server = server
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self.call(self.apns.start())
+        self.call(server.start())
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     def stop(self) -> None:
-        self.call(self.apns.stop())
+        self.call(self._server.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+class ApnsThread(ServerThread):
+    """The pretend APNs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.apns = LabApns(LabCa(directory))
+        super().__init__(self.apns)
+
+
+class FcmThread(ServerThread):
+    """The pretend FCM."""
+
+    def __init__(self, directory: Path) -> None:
+        self.fcm = LabFcm(LabCa(directory))
+        super().__init__(self.fcm)
 
 
 class Relay:
     """One relay deployment: its home, its database, its processes."""
 
-    def __init__(self, home: Path, apns: LabApns) -> None:
+    def __init__(self, home: Path, apns: LabApns, fcm: LabFcm) -> None:
         self.home = home
         self.port = free_port()
         self.audience = f"http://127.0.0.1:{self.port}"
         ca_file, key_file = home / "apns-ca.pem", home / "master.key"
         ca_file.write_text(apns.ca_pem)
+        fcm_ca_file = home / "fcm-ca.pem"
+        fcm_ca_file.write_text(fcm.ca_pem)
         key_file.write_text(f"relay:{b64encode(os.urandom(32)).decode()}\n")
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("ENS_")} | {
             "ENS_ENV_FILE": str(home / "ens.env"),
@@ -68,6 +87,11 @@ class Relay:
             "ENS_RELAY_AUDIENCE": self.audience,
             "ENS_RELAY_APNS_URL": apns.url,
             "ENS_RELAY_APNS_CA_FILE": str(ca_file),
+            "ENS_RELAY_FCM_URL": fcm.url,
+            "ENS_RELAY_FCM_TOKEN_URL": fcm.token_url,
+            "ENS_RELAY_FCM_CA_FILE": str(fcm_ca_file),
+            # Nobody is there: no test asks Amazon.
+            "ENS_RELAY_SNS_URL": "http://127.0.0.1:9",
         }
         self.manage("migrate", "--verbosity", "0")
 

@@ -23,9 +23,11 @@ GOOD: dict[str, Any] = {
 }
 
 
-def parse(**changes: Any) -> Notification | Outcome:
+def parse(platform: str = "apns", **changes: Any) -> Notification | Outcome:
     notification = {name: v for name, v in (GOOD | changes).items() if v is not ...}
-    (item,) = parse_batch(json.dumps({"version": 1, "notifications": [notification]}).encode())
+    (item,) = parse_batch(
+        json.dumps({"version": 1, "notifications": [notification]}).encode(), platform
+    )
     assert item.id == GOOD["id"]
     return item.asked
 
@@ -101,7 +103,7 @@ def test_the_payload_is_measured_as_apns_gets_it() -> None:
 
 def test_one_bad_notification_does_not_spoil_the_others() -> None:
     given = [GOOD | {"id": str(uuid4()), "priority": n} for n in (10, 7, 5)]
-    items = parse_batch(json.dumps({"version": 1, "notifications": given}).encode())
+    items = parse_batch(json.dumps({"version": 1, "notifications": given}).encode(), "apns")
     assert [isinstance(item.asked, Notification) for item in items] == [True, False, True]
 
 
@@ -109,3 +111,38 @@ def test_a_notification_does_not_show_token_or_content() -> None:
     shown = repr(parse())
     assert "abab" not in shown
     assert "Gr" not in shown
+
+
+ANDROID: dict[str, Any] = {
+    "app": "com.example.my_mail",
+    "token": "dQw4w9WgXcQ:APA91b" + "aZ0-_." * 20,
+    "payload": {"data": {"v": "1", "title": "Grüße"}},
+}
+
+
+def test_what_is_for_android_has_its_own_forms() -> None:
+    taken = parse("fcm", **ANDROID)
+    assert isinstance(taken, Notification)
+    assert taken.token == ANDROID["token"]
+    assert json.loads(taken.payload) == ANDROID["payload"]
+    assert parse("apns", **ANDROID) == Outcome("failed", "app_malformed")
+    assert parse("fcm") == Outcome("failed", "payload_malformed")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"app": "com.example.my-mail"}, "app_malformed"),
+        ({"app": "mail"}, "app_malformed"),
+        ({"token": ""}, "token_malformed"),
+        ({"token": "a/../b"}, "token_malformed"),
+        ({"token": "a" * 4097}, "token_malformed"),
+        ({"payload": {"data": {"v": 1}}}, "payload_malformed"),
+        ({"payload": {"data": {"from": "x"}}}, "payload_malformed"),
+        ({"payload": {"data": {}, "aps": {}}}, "payload_malformed"),
+        ({"payload": {"data": {"v": "\ud800"}}}, "payload_malformed"),
+        ({"payload": {"data": []}}, "payload_malformed"),
+    ],
+)
+def test_what_is_wrong_for_android(change: dict[str, Any], reason: str) -> None:
+    assert parse("fcm", **(ANDROID | change)) == Outcome("failed", reason)

@@ -168,7 +168,7 @@ class GroupAdmin(ConsoleAdmin):
             choose(request, made)
 
     def delete_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+        self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any
     ) -> HttpResponse:
         """Django's page for it, but only where nothing hangs on the group."""
         obj = self.get_object(request, object_id)
@@ -177,8 +177,7 @@ class GroupAdmin(ConsoleAdmin):
             if kept:
                 messages.error(request, f"“{obj}” can't be deleted: it has {', '.join(kept)}.")
                 return redirect("console:tenants_organizationgroup_change", object_id)
-        answer: HttpResponse = super().delete_view(request, object_id, extra_context)
-        return answer
+        return super().delete_view(request, object_id, *args, **kwargs)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Its settings and key pairs go unmentioned: they have no pages of their own."""

@@ -15,6 +15,8 @@ from apps.lab.phone import Push
 # A mail that came so shortly before a fault may still have been on its way.
 BEFORE_S = 2.0
 DUPLICATES_AT_MOST = 0.01
+# A push may have been counted as arrived a little after the fault that lost its answer.
+ON_ITS_WAY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Outcome:
 
     A fault's recovery is None when a mail it met was lost. `latencies` are seconds from arrival
     in Exchange to APNs, one for each announced mail, its last phone. `repeats` counts pushes of
-    an item that had been pushed before, by the fault that began last.
+    an item that had been pushed before, by the fault they most likely came from.
     """
 
     seed: int
@@ -80,7 +82,7 @@ class Outcome:
             lines.append(
                 f"latency     p50 {middle:.2f} s, p95 {late:.2f} s, max {ordered[-1]:.2f} s"
             )
-        lines += [f"  repeated after {name}: {count}" for name, count in self.repeats.most_common()]
+        lines += [f"  repeated for {name}: {count}" for name, count in self.repeats.most_common()]
         lines += [f"seed        {self.seed}", f"promise     {'kept' if self.kept else 'BROKEN'}"]
         return "\n".join(lines)
 
@@ -119,15 +121,24 @@ def _repeats(
 ) -> Counter[str]:
     found: Counter[str] = Counter()
     for one in (phone for owned in pushes.values() for phone in owned):
-        items: set[str] = set()
+        first: dict[str, float] = {}
         for push in one:
             if push.kind != "announcement":
                 continue
-            if push.item in items:
-                before = [fault.name for fault in faults if fault.began <= push.at]
-                found[before[-1] if before else "nothing"] += 1
-            items.add(push.item)
+            if push.item in first:
+                found[_cause(first[push.item], push.at, faults)] += 1
+            first.setdefault(push.item, push.at)
     return found
+
+
+def _cause(first: float, again: float, faults: Sequence[Happened]) -> str:
+    """The fault that most likely kept us from knowing of the first push.
+
+    A push is repeated when its answer or its mark was lost, so that is the fault which began soon
+    after it; the repeat itself may come half a minute later, when a lease has run out.
+    """
+    after = [fault for fault in faults if first - ON_ITS_WAY_S <= fault.began <= again]
+    return min(after, key=lambda fault: fault.began).name if after else "nothing"
 
 
 def completed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from django.conf import settings
 
 from apps.relay.providers import Provider
 from apps.relay.providers.apns.provider import ApnsProvider
+from apps.relay.providers.fcm.provider import FcmProvider
 
 
 @cache
@@ -30,4 +32,16 @@ def pem(file: Path | None) -> str:
     return file.read_text("utf-8") if file is not None else ""
 
 
-_MAKERS = {"apns": _apns}
+def _fcm() -> Provider:
+    ens = settings.ENS
+    return FcmProvider(ens.relay_fcm_url, ens.relay_fcm_token_url, pem(ens.relay_fcm_ca_file))
+
+
+def _sns() -> Provider:
+    # Not above: Amazon's library takes a second to load, and few relays need it.
+    from apps.relay.providers.sns.provider import SnsProvider
+
+    return SnsProvider(settings.ENS.relay_sns_url)
+
+
+_MAKERS: dict[str, Callable[[], Provider]] = {"apns": _apns, "fcm": _fcm, "sns": _sns}

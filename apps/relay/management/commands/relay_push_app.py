@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
 
-from apps.relay.batch import APP
+from apps.relay.batch import APPS
 from apps.relay.models import Deployment, PushApp
 from apps.relay.providers import Checked, CredentialsUnfit
 from apps.relay.push_apps import store
@@ -22,6 +22,9 @@ from apps.relay.uploads import WORDS, Upload, check_upload
 _FILES = {
     "certificate": ("certificate", PushApp.Platform.APNS, PushApp.Provider.APNS),
     "key_file": ("key", PushApp.Platform.APNS, PushApp.Provider.APNS),
+    "service_account": ("service_account", PushApp.Platform.FCM, PushApp.Provider.FCM),
+    "sns_apns": ("sns", PushApp.Platform.APNS, PushApp.Provider.SNS),
+    "sns_fcm": ("sns", PushApp.Platform.FCM, PushApp.Provider.SNS),
 }
 
 
@@ -68,12 +71,14 @@ class Command(BaseCommand):
         deployments = [_deployment(name) for name in options.get("share", ())]
         option = next(name for name in _FILES if options[name] is not None)
         kind, platform, provider = _FILES[option]
+        if not APPS[platform].fullmatch(options["app"]):
+            raise CommandError("--app is a bundle id or package name, as com.example.mail")
         exists = PushApp.objects.filter(platform=platform, app=options["app"]).exists()
         if exists and action == "add":
             raise CommandError(f"there is a push app {options['app']!r} already: use replace")
         if not exists and action == "replace":
             raise CommandError(f"there is no push app {options['app']!r}: use add")
-        checked = _checked(kind, options[option], options)
+        checked = _checked(kind, platform, options[option], options)
         with transaction.atomic():
             app = store(platform, options["app"], provider, checked, sandbox=options["sandbox"])
             app.deployments.add(*deployments)
@@ -104,10 +109,17 @@ class Command(BaseCommand):
 
 
 def _credentials(action: ArgumentParser) -> None:
-    action.add_argument("--app", required=True, help="bundle id, as com.example.mail")
+    action.add_argument("--app", required=True, help="bundle id or package name")
     file = action.add_mutually_exclusive_group(required=True)
     file.add_argument("--certificate", type=Path, help="iOS: push certificate and key as .p12")
     file.add_argument("--key-file", type=Path, help="iOS: Apple's AuthKey_….p8")
+    file.add_argument("--service-account", type=Path, help="Android: Google's key file, JSON")
+    for phones in ("apns", "fcm"):
+        file.add_argument(
+            f"--sns-{phones}",
+            type=Path,
+            help=f"through Amazon SNS to {phones}: a JSON file as in docs/relay.md",
+        )
     action.add_argument(
         "--password-file",
         type=Path,
@@ -125,9 +137,7 @@ def _which(action: ArgumentParser) -> None:
     )
 
 
-def _checked(kind: str, file: Path, options: dict[str, Any]) -> Checked:
-    if not APP.fullmatch(options["app"]):
-        raise CommandError("--app is a bundle id, as com.example.mail")
+def _checked(kind: str, platform: str, file: Path, options: dict[str, Any]) -> Checked:
     upload = Upload(
         kind,
         options["app"],
@@ -136,6 +146,7 @@ def _checked(kind: str, file: Path, options: dict[str, Any]) -> Checked:
         key_id=options["key_id"],
         team_id=options["team_id"],
         sandbox=options["sandbox"],
+        platform=platform,
     )
     try:
         return check_upload(upload)
