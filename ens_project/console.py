@@ -22,6 +22,8 @@ APPS: Final = (
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "axes",
 )
 # Our own leave the requests of other roles alone (apps/console/middleware.py). They stand in every
@@ -67,12 +69,12 @@ def settings_of(ens: EnsSettings) -> dict[str, Any]:
     """All settings of the console by name."""
     base = base_path(ens)
     return {
-        "SILENCED_SYSTEM_CHECKS": SILENCED_CHECKS
-        + ([] if "console" in ens.roles else SILENCED_WITHOUT_CONSOLE),
+        "SILENCED_SYSTEM_CHECKS": SILENCED_CHECKS,
         **_sessions(ens, base),
         **_sign_in(base),
+        **_openid(),
         **_lockout(ens),
-        **_content_security(),
+        **_content_security(ens),
         **_look(),
     }
 
@@ -174,7 +176,29 @@ def _lockout(ens: EnsSettings) -> dict[str, Any]:
     }
 
 
-def _content_security() -> dict[str, Any]:
+def openid_providers(ens: EnsSettings) -> dict[str, Any]:
+    """The company's OpenID provider, if there is one, as allauth takes it."""
+    app = {
+        "provider_id": "company",
+        "name": ens.oidc_name,
+        "client_id": ens.oidc_client_id,
+        "secret": ens.oidc_client_secret.get_secret_value(),
+        "settings": {"server_url": ens.oidc_issuer, "oauth_pkce_enabled": True},
+    }
+    return {"openid_connect": {"APPS": [app] if ens.oidc_issuer else []}}
+
+
+def _openid() -> dict[str, Any]:
+    return {
+        "SOCIALACCOUNT_ADAPTER": "apps.administrators.adapters.DirectoryAdapter",
+        "SOCIALACCOUNT_STORE_TOKENS": False,
+        "SOCIALACCOUNT_OPENID_CONNECT_URL_PREFIX": "",
+    }
+
+
+def _content_security(ens: EnsSettings) -> dict[str, Any]:
+    # The button to the OpenID provider is a form that is answered with a redirect to it.
+    elsewhere = [f"https://{urlsplit(ens.oidc_issuer).netloc}"] if ens.oidc_issuer else []
     return {
         "CONTENT_SECURITY_POLICY": {
             "DIRECTIVES": {
@@ -187,7 +211,7 @@ def _content_security() -> dict[str, Any]:
                 "img-src": ["'self'", "data:"],
                 "font-src": ["'self'"],
                 "connect-src": ["'self'"],
-                "form-action": ["'self'"],
+                "form-action": ["'self'", *elsewhere],
                 "base-uri": ["'none'"],
                 "frame-ancestors": ["'none'"],
             }

@@ -55,6 +55,7 @@ if not RELAY_ONLY:
     MIDDLEWARE += console.MIDDLEWARE
     globals().update(console.settings_of(ENS))
 CONSOLE_PATH = console.base_path(ENS)
+SOCIALACCOUNT_PROVIDERS = console.openid_providers(ENS)
 
 ROOT_URLCONF = "ens_project.urls"
 WSGI_APPLICATION = "ens_project.wsgi.application"
@@ -234,6 +235,11 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 3600},
     },
     "alerts": {"task": "alerts.send", "schedule": 10.0, "options": {"expires": 10}},
+    "sessions": {
+        "task": "administrators.housekeeping",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "audit": {"task": "audit.purge", "schedule": 3600.0, "options": {"expires": 3600}},
     "history": {"task": "history.housekeeping", "schedule": 60.0, "options": {"expires": 60}},
     "housekeeping": {

@@ -211,8 +211,8 @@ class Drain:
         self._record(entries, outcome)
         if outcome.watermark:
             self._done.watermarks[context.subscription.id] = outcome.watermark
-        if context.has_dead_letters and outcome.retry_after_s is None:
-            self._done.revived.append(partition)
+        if outcome.caught_up and outcome.retry_after_s is None:
+            self._done.revived += context.dead_letters
         self._held.pop(partition, None)
         self._begun.pop(partition, None)
         if self._jobs.get(context.mailbox.pk) is asyncio.current_task():

@@ -93,9 +93,9 @@ class CheckinRequest(Strict):
 class CheckinAnswer(serializers.Serializer):
     state = serializers.ChoiceField(choices=DeviceState.choices)
     code = serializers.CharField(allow_null=True, help_text="Why, where the state has a reason.")
-    do = serializers.ChoiceField(choices=["nothing", "send_credentials", "subscribe"])
+    do = serializers.ChoiceField(choices=["nothing", "wait", "send_credentials", "subscribe"])
     checkin_seconds = serializers.IntegerField(help_text="When to check in next.")
-    poll_seconds = serializers.IntegerField(help_text="The same while joining.")
+    poll_seconds = serializers.IntegerField(help_text="The same while `do` is `wait`.")
     signing_keys = serializers.DictField(help_text="RFC 7517: a JWK Set, to verify pushes with.")
 
 

@@ -16,6 +16,7 @@ from django.test import Client
 from apps.administrators import accounts, lockout
 from apps.administrators.models import Administrator
 from apps.administrators.roles import Role
+from apps.administrators.tasks import housekeeping
 from apps.audit.models import AuditEntry
 from tests.console.people import BASE, PASSWORD, person, signed_in
 
@@ -192,3 +193,13 @@ def test_sign_in_leads_nowhere_else(ada: Administrator, after: str) -> None:
 def test_forms_need_their_token(ada: Administrator) -> None:
     client = Client(enforce_csrf_checks=True)
     assert try_in(client, "ada", PASSWORD).status_code == 403
+
+
+def test_housekeeping_forgets_what_is_over(ada: Administrator) -> None:
+    signed_in(ada)
+    try_in(Client(), "ada", "wrong")
+    over = lockout.timezone.now() - 3 * lockout.cool_off()
+    Session.objects.update(expire_date=over)
+    AccessAttempt.objects.update(attempt_time=over)
+    housekeeping()
+    assert not Session.objects.exists() and not AccessAttempt.objects.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,8 @@ from apps.announce.policy import ContentPolicy, Quiet, Wishes
 from apps.devices import registry
 from apps.devices.models import Device
 from apps.devices.registry import Description
-from apps.eventlog.interface import Entry
+from apps.eventlog.factory import get_log
+from apps.eventlog.interface import Entry, NewEntry
 from apps.exchange.interface import Credentials
 from apps.keypairs import signing
 from apps.subscriptions import joining, refusals
@@ -60,12 +62,58 @@ def test_a_proved_device_is_told_what_it_wishes(entry: Entry) -> None:
     assert context.credentials == CREDENTIALS
 
 
-@pytest.mark.parametrize("proved", [None, timedelta(hours=25)], ids=["refused since", "too old"])
-def test_without_a_recent_proof_there_is_word_of_mail_and_no_content(
-    entry: Entry, proved: timedelta | None
-) -> None:
-    Device.objects.update(proved_at=proved and clock.now() - proved)
+def test_without_a_recent_proof_there_is_word_of_mail_and_no_content(entry: Entry) -> None:
+    Device.objects.update(proved_at=clock.now() - timedelta(hours=25))
     assert [target.rules.level for target in only(entry).targets] == ["generic"]
+
+
+def test_after_a_refusal_a_device_is_silent_until_it_has_proved_itself(entry: Entry) -> None:
+    device = Device.objects.get()
+    registry.demand_proof(device.mailbox_id)
+    assert only(entry).targets == ()
+    first = Device.objects.get().silent_since
+    registry.demand_proof(device.mailbox_id)
+    assert Device.objects.get().silent_since == first is not None
+    registry.proved(device.id)
+    assert len(only(entry).targets) == 1
+    assert Device.objects.get().silent_since == first
+    registry.caught_up(device.id, first)
+    assert Device.objects.get().silent_since is None
+
+
+def test_what_is_for_one_device_is_told_no_other(entry: Entry) -> None:
+    device = Device.objects.get()
+    said = Description("ios", "com.example.mail", "cd" * 32, URL)
+    other = registry.enrol(device.og, device.mailbox, said)
+    assert other is not None
+    Device.objects.update(state="active", proved_at=clock.now())
+    work = MailWork(creds=MailWork.from_bytes(entry.payload).creds, device=str(other[0].id))
+    (alone,) = load([replace(entry, payload=work.to_bytes())]).values()
+    assert [target.device_id for target in alone.targets] == [other[0].id]
+    (both,) = load([replace(entry, payload=work.to_bytes()), entry]).values()
+    assert len(both.targets) == 2
+
+
+def test_dead_letters_are_looked_for_and_named(entry: Entry) -> None:
+    event_log = get_log()
+    event_log.append(NewEntry(MAIL, entry.partition, entry.payload))
+    (lost,) = event_log.claim(MAIL, "test", 10, 30)
+    event_log.bury(lost.id, "too_old")
+    context = only(entry)
+    assert context.dead_letters == (entry.partition,)
+    assert context.missed_since is not None
+    work = MailWork(creds="c", replays=("another",))
+    (named,) = load([replace(entry, payload=work.to_bytes())]).values()
+    assert set(named.dead_letters) == {entry.partition, "another"}
+
+
+def test_credentials_that_somebody_tries_just_now_are_known(entry: Entry) -> None:
+    mailbox = only(entry).mailbox
+    assert refusals.begin_trial(mailbox, CREDENTIALS)
+    assert only(entry).standing == "on_trial"
+    assert only(entry).may_fetch
+    refusals.end_trial(mailbox, CREDENTIALS)
+    assert only(entry).standing is None
 
 
 @pytest.mark.parametrize("state", ["joining", "refused", "retired", "blocked", "asleep"])

@@ -259,3 +259,17 @@ async def test_a_drain_returns_with_nothing_held(site: Site) -> None:
     await site.drain.run(0.1, linger_s=0.0)
     assert await depth(site) == 0
     assert not await in_database(LogEntry.objects.filter(holder="worker").exists)
+
+
+@pytest.mark.parametrize("caught_up", [True, False])
+async def test_dead_letters_are_kept_until_they_were_looked_for(
+    site: Site, caught_up: bool
+) -> None:
+    anna, _ = site.names
+    await in_database(site.append, anna)
+    (entry,) = await in_database(site.log.claim, MAIL, "other", 1, 30)
+    await in_database(site.log.bury, entry.id, "too_old")
+    site.job.does = lambda _entries: Outcome(caught_up=caught_up)
+    await in_database(site.append, anna)
+    await site.run()
+    assert (await in_database(site.log.dead_since, [anna]) == {}) is caught_up

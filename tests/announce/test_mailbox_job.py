@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from apps.exchange import errors
 from apps.exchange.ews.notification import Event
 from apps.exchange.interface import Credentials, Described, Endpoint, Extras, Item
 from apps.keypairs.signing import Signer
+from apps.subscriptions import refusals
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import MAIL, MailWork
 from apps.subscriptions.models import Subscription
@@ -99,6 +101,7 @@ class Site:
             mailbox=mailbox, state="active", ews_url="https://mail.example.com/"
         )
         self.exchange, self.relay = Exchange(), Relay()
+        self.standing: refusals.Standing | None = None
         pushers = {name: Pusher(self.relay, name) for name in ("apns", "fcm")}  # type: ignore
         self.job = MailboxJob(TableLog(), self.exchange, pushers)  # type: ignore[arg-type]
 
@@ -108,12 +111,12 @@ class Site:
             mailbox=self.subscription.mailbox,
             endpoint=Endpoint("https://mail.example.com/"),
             credentials=Credentials("basic", "anna", "secret"),
-            refused=False,
+            standing=self.standing,
             unlisted=False,
             works=(work,),
             targets=targets,
             missed_since=None,
-            has_dead_letters=False,
+            dead_letters=(),
             catch_up_limit=10,
         )
         return await self.job.run(context, [Entry(1, MAIL, "p", b"", time.time(), 1)])
@@ -222,3 +225,30 @@ async def test_a_damaged_content_key_costs_that_phone_the_details_only(site: Sit
     broken = replace(PHONE, envelope=Envelope(PHONE.device_id, "{}", signer))
     await site.run(NEW, (broken, with_rules()))
     assert sorted(site.relay.titles) == ["Ben", "New mail"]
+
+
+async def test_a_gap_counts_as_looked_for_only_once_exchange_has_answered(site: Site) -> None:
+    assert (await site.run(GAP)).caught_up
+    assert not (await site.run(NEW)).caught_up
+    assert not (await site.run(GAP, targets=())).caught_up
+    for error in (errors.Unreachable(), errors.CredentialsRefused()):
+        site.exchange.error = error
+        assert not (await site.run(GAP)).caught_up
+    # The subscription that takes over looks back as far.
+    await in_database(site.subscription.refresh_from_db)
+    assert site.subscription.silent_since == GAP.catch_up_since
+
+
+async def test_a_fetch_waits_for_who_tries_the_same_credentials_and_hears_of_a_refusal(
+    site: Site,
+) -> None:
+    mailbox, credentials = site.subscription.mailbox, Credentials("basic", "anna", "secret")
+    assert await in_database(refusals.begin_trial, mailbox, credentials)
+    site.standing = refusals.ON_TRIAL
+    run = asyncio.create_task(site.run(NEW))
+    await asyncio.sleep(0.5)
+    assert site.exchange.calls == 0
+    await in_database(refusals.remember, mailbox, credentials)
+    await run
+    assert site.exchange.calls == 0
+    assert site.relay.titles == ["New mail"]

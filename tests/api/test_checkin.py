@@ -17,7 +17,9 @@ from apps.announce.policy import Quiet, Wishes, vip_hmac
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState
 from apps.eventlog.factory import get_log
+from apps.eventlog.interface import LogUnavailable
 from apps.keypairs.models import SealedCredential
+from apps.operations import device_actions
 from apps.subscriptions import current, webhook_url
 from apps.subscriptions.models import Subscription
 from tests.api.conftest import Api
@@ -76,7 +78,7 @@ def test_a_joining_device_waits(phone: Phone) -> None:
     assert told == {
         "state": "joining",
         "code": None,
-        "do": "nothing",
+        "do": "wait",
         "checkin_seconds": 3600,
         "poll_seconds": 1,
     }
@@ -132,6 +134,37 @@ def test_credentials_begin_a_new_join(phone: Phone) -> None:
     assert phone.checkin(**CREDENTIALS).status_code == 200
     assert Subscription.objects.filter(owner_id=phone.id, state="pending").count() == 1
     assert get_log().depth("join") == 2
+
+
+def test_while_a_new_proof_is_under_way_the_app_comes_back_for_the_outcome(phone: Phone) -> None:
+    phone.join()
+    told = phone.checkin(**CREDENTIALS).json()
+    assert (told["state"], told["do"], told["poll_seconds"]) == ("active", "wait", 10)
+
+
+def test_the_push_token_of_a_blocked_phone_blocks_and_is_no_fault_of_the_server(
+    api: Api, phone: Phone
+) -> None:
+    other = Phone(api, push_token="cd" * 32)
+    blocked = Device.objects.get(id=other.id)
+    device_actions.block(blocked, device_actions.By("test"), shred_now=False)
+    answer = phone.checkin(push_token="cd" * 32)
+    assert (answer.status_code, answer.json()["state"]) == (200, "blocked")
+
+
+def test_an_entry_that_the_log_does_not_take_leaves_no_join_behind(
+    phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone.join()
+    before = Subscription.objects.count()
+
+    def away(_entry: Any) -> bool:
+        raise LogUnavailable("OperationalError")
+
+    monkeypatch.setattr(get_log(), "append", away)
+    assert phone.checkin(**CREDENTIALS).status_code == 503
+    assert Subscription.objects.count() == before
+    assert phone.checkin().json()["do"] == "nothing"
 
 
 def test_credentials_for_another_address_are_refused(phone: Phone) -> None:

@@ -28,6 +28,7 @@ def form(*roles: tuple[str, object], **values: str) -> dict[str, object]:
         "assignments-MIN_NUM_FORMS": 0,
         "assignments-MAX_NUM_FORMS": 1000,
         "is_active": "on",
+        "source": "local",
     }
     for number, (role, og) in enumerate(roles):
         sent[f"assignments-{number}-role"] = role

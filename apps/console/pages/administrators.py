@@ -15,7 +15,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminPasswordWidget
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget
 
 from apps.administrators.accounts import AccountRefused, refuse_role, reset_second_factor
 from apps.administrators.lockout import unlock
@@ -51,7 +51,7 @@ class _Person(forms.ModelForm):
 
     class Meta:
         model = Administrator
-        fields = ("username", "display_name", "is_active")
+        fields = ("username", "display_name", "source", "is_active")
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
@@ -64,13 +64,18 @@ class _Person(forms.ModelForm):
                 validate_password(first, Administrator(**names))
             except forms.ValidationError as error:
                 self.add_error("password1", error)
-        elif self.instance.pk is None:
+        elif self.instance.pk is None and cleaned.get("source") == Administrator.Source.LOCAL:
             self.add_error("password1", "A new administrator needs a password.")
         return cleaned
 
 
 class _Role(forms.ModelForm):
     """A role and where it holds."""
+
+    # Without an empty choice each new line would begin as a system administrator.
+    role = forms.ChoiceField(
+        choices=[("", "Select a role"), *Role.choices], widget=UnfoldAdminSelectWidget
+    )
 
     class Meta:
         model = RoleAssignment
@@ -111,7 +116,7 @@ class AdministratorAdmin(ConsoleAdmin):
     inlines: ClassVar = [_Roles]
     list_display = ("username", "display_name", "roles", "second_factor", "active", "last_login")
     search_fields = ("username", "display_name")
-    fields = ("username", "display_name", "password1", "password2", "is_active")
+    fields = ("username", "display_name", "source", "password1", "password2", "is_active")
     actions_detail: ClassVar = ["forget_second_factor", "lift_lock"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -127,7 +132,7 @@ class AdministratorAdmin(ConsoleAdmin):
             for one in obj.assignments.all()
         )
 
-    @display(description="Two-step sign-in", label={"On": "success"})
+    @display(description="Second factor", label={"On": "success"})
     def second_factor(self, obj: Any) -> str:
         return "On" if obj.has_factor else "Off"
 
@@ -145,7 +150,9 @@ class AdministratorAdmin(ConsoleAdmin):
             return redirect(request.path)
 
     def store(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        if form.cleaned_data.get("password1"):
+        if obj.source != Administrator.Source.LOCAL:
+            obj.set_unusable_password()
+        elif form.cleaned_data.get("password1"):
             obj.set_password(form.cleaned_data["password1"])
         obj.save()
 

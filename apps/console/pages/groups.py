@@ -49,17 +49,15 @@ class _NewGroup(forms.ModelForm):
         fields = ("name",)
         widgets: ClassVar = {"name": UnfoldAdminTextInputWidget}
 
+    def clean_name(self) -> str:
+        return _plain(self.cleaned_data["name"])
+
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
-        if "name" in cleaned:
-            _refuse_name(self, cleaned["name"])
-            above = cleaned.get("parent")
-            siblings = (
-                OrganizationGroup.objects.get_children(above)
-                if above
-                else OrganizationGroup.objects.get_root_nodes()
-            )
-            if siblings.filter(name=cleaned["name"].strip()).exists():
+        if "name" in cleaned and "parent" in cleaned:
+            tree, above = OrganizationGroup.objects, cleaned["parent"]
+            siblings = tree.get_children(above) if above else tree.get_root_nodes()
+            if siblings.filter(name=cleaned["name"]).exists():
                 self.add_error("name", "There is already a group of this name there.")
         return cleaned
 
@@ -73,19 +71,18 @@ class _Rename(forms.ModelForm):
         widgets: ClassVar = {"name": UnfoldAdminTextInputWidget}
 
     def clean_name(self) -> str:
-        name = str(self.cleaned_data["name"])
-        _refuse_name(self, name)
-        siblings = self.instance.get_siblings().exclude(pk=self.instance.pk)
-        if siblings.filter(name=name.strip()).exists():
+        name = _plain(self.cleaned_data["name"])
+        siblings = OrganizationGroup.objects.get_siblings(self.instance)
+        if siblings.exclude(pk=self.instance.pk).filter(name=name).exists():
             raise forms.ValidationError("There is already a group of this name here.")
         return name
 
 
-def _refuse_name(form: forms.ModelForm, name: str) -> None:
+def _plain(name: str) -> str:
     try:
-        plain_name(name)
+        return plain_name(name)
     except ValueError as error:
-        form.add_error("name", str(error).capitalize())
+        raise forms.ValidationError(f"{str(error).capitalize()}.") from None
 
 
 @admin.register(OrganizationGroup, site=site)

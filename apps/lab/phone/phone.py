@@ -150,7 +150,8 @@ class Phone:
         # A password that was refused stays refused until the user has entered another one.
         elif answer.do == "subscribe" and answer.code != "credentials_refused":
             return self.subscribe()
-        if answer.state == "joining" and time.monotonic() - self._subscribed_at < POLL_FOR_S:
+        joined = answer.state != "joining"
+        if answer.do == "wait" and (joined or time.monotonic() - self._subscribed_at < POLL_FOR_S):
             return answer.poll_seconds
         return (self._checkin_seconds or answer.checkin_seconds) / self._clock_scale
 
