@@ -48,7 +48,7 @@ def sns(server: SnsServer) -> Iterator[SnsServer]:
 def provider(sns: SnsServer) -> Iterator[SnsProvider]:
     made = SnsProvider(sns.url)
     yield made
-    made.close()
+    made._pool.shutdown()
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ async def test_a_tokens_endpoint_is_asked_for_once(
     # After a restart it is asked for again, and is the same one.
     again = SnsProvider(sns.url)
     assert await send(again, app, push(token)) == [Outcome("accepted")]
-    again.close()
+    again._pool.shutdown()
     assert len(sns.endpoints(account)) == 1
 
 
@@ -282,7 +282,7 @@ async def test_what_is_no_token_is_dead(
 async def test_when_sns_is_away_all_try_again(account: SnsAccount) -> None:
     provider = SnsProvider("http://127.0.0.1:9")
     (outcome,) = await send(provider, opened(account), push(fresh_token()))
-    provider.close()
+    provider._pool.shutdown()
     assert (outcome.status, outcome.reason) == ("retry", "sns_EndpointConnectionError")
 
 
