@@ -12,6 +12,7 @@ import hashlib
 import json
 import secrets
 import socket
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -42,11 +43,19 @@ from tests.e2e.marks import Finding, Searcher
 from tests.e2e.road import Road
 from tests.e2e.webhooks import Webhook, webhooks_asked_for
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 SENDER_NAME = 'Sündér & Söhne "Cánary" ' + secrets.token_hex(6)
 SENDER_ADDRESS = f"Sender.{secrets.token_hex(6)}@Partner.Example"
 METRICS_TOKEN = secrets.token_urlsafe(32)
+
+
+_SHOW_SIGNING_KEY = """
+from apps.keypairs import signing
+from apps.tenants.models import OrganizationGroup
+signer = signing.current(OrganizationGroup.objects.get(name="Lab"))
+number = signer._key.raw_value.private_numbers().private_value
+"""
 
 
 @dataclass
@@ -78,7 +87,30 @@ class Canary:
     def phone(self, user: DemoUser, name: str, **options: Any) -> Phone:
         phone = self.road.phone(user, "a phone", **options)
         self.marks[f"{name}'s push token"] = phone.token
+        for key in phone.content_keys:
+            self.marks[f"{name}'s content key"] = _hex(key.private_jwk["d"])
         return phone
+
+    def phone_that_wishes(self, user: DemoUser, name: str) -> Phone:
+        """A phone with a content key, VIPs, and another account beside this one."""
+        vip = f"Vip.{secrets.token_hex(6)}@Partner.Example"
+        also = f"Also.{secrets.token_hex(6)}@Example.com"
+        self.marks |= {
+            "a VIP": vip,
+            "another account": also,
+            "another account's user id": hashlib.sha256(also.lower().encode()).hexdigest(),
+        }
+        wishes = {"vips": [vip, SENDER_ADDRESS]}
+        accounts = [user.address, also]
+        return self.phone(user, name, encrypted=True, wishes=wishes, accounts=accounts)
+
+    def note_signing_key(self) -> None:
+        """Our own mark: the private half of what signs announcements."""
+        # Beside the stand's home, which is searched.
+        file = self.road.stand.home.parent / "signing-key"
+        code = _SHOW_SIGNING_KEY + f"open({str(file)!r}, 'w').write(f'{{number:064x}}')\n"
+        self.road.stand.manage(["shell", "--no-imports", "-c", code])
+        self.marks["the signing key"] = file.read_text("ascii")
 
     def note_secret(self, phone: Phone, name: str) -> None:
         assert phone.device is not None
@@ -143,7 +175,8 @@ def test_no_mark_stands_anywhere_but_in_the_pushes(canary: Canary) -> None:
     owner = canary.user("the owner", f'Pä55/w+rd "q" {secrets.token_hex(6)}')
     # Too long for the webhook URL: these credentials are kept the other way round.
     other = canary.user("the other", f"{secrets.token_hex(6)}" + "ä" * 400)
-    first, second = canary.phone(owner, "the first"), canary.phone(owner, "the second")
+    first = canary.phone(owner, "the first")
+    second = canary.phone_that_wishes(owner, "the second")
     third = canary.phone(other, "the third", android=True)
     _push_apps(canary)
     with webhooks_asked_for(road.stand) as urls:
@@ -154,6 +187,10 @@ def test_no_mark_stands_anywhere_but_in_the_pushes(canary: Canary) -> None:
         _everyday(canary, other, third)
     _check_the_pushes(canary, owner, first)
     _check_the_pushes(canary, other, third)
+    canary.note_signing_key()
+    assert canary.road.subjects(second)[-1] in canary.marks.values()
+    raw = repr([push.payload for push in canary.road.pushes(second)])
+    assert canary.searcher().in_bytes(raw.encode(), "an encrypted push") == set()
 
     _refused_joins(canary, owner)
     _trouble_at_exchange(canary, owner, first)
@@ -205,6 +242,10 @@ def _push_apps(canary: Canary) -> None:
     (told,) = stand.manage_relay(["relay_push_app", "add", *words])
     assert "com.example.cloud through sns" in told
     assert canary.searcher().in_bytes(told.encode(), "what the command said") == set()
+
+
+def _hex(base64url: str) -> str:
+    return urlsafe_b64decode(base64url + "=" * (-len(base64url) % 4)).hex()
 
 
 def _everyday(canary: Canary, user: DemoUser, phone: Phone) -> None:
