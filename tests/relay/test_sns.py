@@ -21,6 +21,7 @@ from apps.relay.providers.sns.account import SnsAccount
 from apps.relay.providers.sns.check import Wanted, check
 from apps.relay.providers.sns.endpoints import Endpoints
 from apps.relay.providers.sns.provider import SnsProvider
+from apps.relay.uploads import WORDS
 from tests.relay.sns_server import KEY_ID, REGION, SECRET, SnsServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -414,6 +415,7 @@ def upload(account: SnsAccount, **changes: Any) -> bytes:
 def refusal(sent: bytes, server: SnsServer, wanted: Wanted = WANTED) -> str:
     with pytest.raises(CredentialsUnfit) as caught:
         check(sent, wanted, server.url)
+    assert caught.value.code in WORDS
     return caught.value.code
 
 
