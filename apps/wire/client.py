@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -67,6 +68,8 @@ _MAX_IDLE_HANDLES = 1000
 _MAX_STREAMS = 1000
 # Hold back segments that aren't full: tcp(7), Linux only.
 _CORK: int = getattr(socket, "TCP_CORK", 0)
+# A connection that takes longer to its first answer must not hold up the others.
+_NEWCOMER_S = 2.0
 _PROTOCOLS = {"http": pycurl.PROTO_HTTP, "https": pycurl.PROTO_HTTPS}
 _URL = re.compile(r"([A-Za-z]+)://[^/?#@\\\x00-\x20\x7f-\U0010ffff]+(?:[/?#][\x21-\x7e]*)?")
 _NOT_IN_HEADER = re.compile(r"[\r\n\x00]")
@@ -220,6 +223,11 @@ class Client:
         together: send what many requests write in the same moment in as few packets as it fits
             into, where the system can do that (Linux). For many small requests on few connections.
         proxy: the only way out; host names are looked up there.
+        newcomers_alone: HTTP/2: while a new connection waits for its first answer, no connection
+            takes more than one request and none is opened beside it. Before that answer libcurl
+            doesn't know how many the server allows, sends a hundred, and gives the connection up
+            when some are refused. APNs allows one until it has accepted it. Neither with
+            `check_address` nor with `proxy`.
     """
 
     def __init__(
@@ -230,11 +238,18 @@ class Client:
         max_connections: int = MAX_CONNECTIONS,
         together: bool = False,
         proxy: Proxy | None = None,
+        newcomers_alone: bool = False,
     ) -> None:
         if check_address is not None and proxy is not None:
             raise ValueError("what a proxy connects to can't be checked here")
+        if newcomers_alone and (check_address is not None or proxy is not None):
+            raise ValueError("newcomers can't be told apart here")
         self._check = check_address
         self._proxy = proxy
+        self._max_host_connections = max_host_connections
+        self._newcomers_alone = newcomers_alone
+        # By id: a set of handles that hold a callback of ours would keep itself alive.
+        self._newcomers: set[int] = set()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -308,6 +323,7 @@ class Client:
         handle = self._idle.pop() if self._idle else pycurl.Curl()
         try:
             _prepare(handle, request, transfer)
+            self.note_connections(handle)
             self.add(handle, transfer.settle)
             await transfer.future
             if transfer.spoilt is not None:
@@ -325,6 +341,34 @@ class Client:
         """
         self._multi.add_handle(handle)
         self._running[handle] = settle
+
+    def note_connections(self, handle: Any) -> None:
+        """Let us know when a transfer on this handle opens a connection, where that matters."""
+        if self._newcomers_alone:
+            handle.setopt(pycurl.OPENSOCKETFUNCTION, partial(self._open_socket, id(handle)))
+
+    def _open_socket(self, newcomer: int, _purpose: int, address: Any) -> Any:
+        """Called by libcurl, which takes no new options meanwhile."""
+        loop = self._loop
+        if loop is not None and newcomer not in self._newcomers:
+            self._newcomers.add(newcomer)
+            loop.call_soon(self._limit_streams)
+            loop.call_later(_NEWCOMER_S, self._no_newcomer, newcomer)
+        family, kind, protocol, _ = address
+        return _Socket(family, kind, protocol)
+
+    def _no_newcomer(self, newcomer: int) -> None:
+        if newcomer in self._newcomers:
+            self._newcomers.discard(newcomer)
+            self._limit_streams()
+
+    def _limit_streams(self) -> None:
+        """Those that wait are looked at again when the next request ends."""
+        if not self._closed:
+            alone = bool(self._newcomers)
+            self._multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, 1 if alone else _MAX_STREAMS)
+            connections = 1 if alone else self._max_host_connections
+            self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
 
     async def close(self) -> None:
         """Close every connection; requests under way fail with ConnectFailed."""
@@ -354,6 +398,7 @@ class Client:
 
     def _release(self, handle: Any) -> None:
         if self._running.pop(handle, None) is not None:
+            self._no_newcomer(id(handle))
             self._multi.remove_handle(handle)
         # Forgets headers and body too: an idle handle must not hold credentials or mail.
         handle.reset()
@@ -458,6 +503,8 @@ class Client:
 
     def _settle(self, handle: Any, error: tuple[int, str] | None) -> None:
         settle = self._running.pop(handle)
+        # Before the handle goes: that is when libcurl looks at those that wait.
+        self._no_newcomer(id(handle))
         self._multi.remove_handle(handle)
         settle(error)
 

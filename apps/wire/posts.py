@@ -93,6 +93,7 @@ class Posts:
         setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
         setopt(pycurl.PIPEWAIT, 1)
         prepare_tls(setopt, self._tls)
+        self._client.note_connections(slot.handle)
         slot.settle = partial(self._settle, slot)
         return slot
 
