@@ -68,6 +68,8 @@ _MAX_IDLE_HANDLES = 1000
 _MAX_STREAMS = 1000
 # A connection that takes longer to its first answer must not hold up the others.
 _NEWCOMER_S = 2.0
+# Hold back segments that aren't full: tcp(7), Linux only.
+_CORK: int = getattr(socket, "TCP_CORK", 0)
 _PROTOCOLS = {"http": pycurl.PROTO_HTTP, "https": pycurl.PROTO_HTTPS}
 _URL = re.compile(r"([A-Za-z]+)://[^/?#@\\\x00-\x20\x7f-\U0010ffff]+(?:[/?#][\x21-\x7e]*)?")
 _NOT_IN_HEADER = re.compile(r"[\r\n\x00]")
@@ -218,6 +220,8 @@ class Client:
         max_host_connections: connections to one host at most, 0 for no limit; further requests
             wait in line (HTTP/1.1) or share (HTTP/2).
         max_connections: connections altogether, busy and kept alive.
+        together: send what many requests write in the same moment in as few packets as it fits
+            into, where the system can do that (Linux). For many small requests on few connections.
         proxy: the only way out; host names are looked up there.
         newcomers_alone: HTTP/2: while a new connection waits for its first answer, no connection
             takes more than one request and none is opened beside it. Before that answer libcurl
@@ -232,6 +236,7 @@ class Client:
         *,
         max_host_connections: int = 0,
         max_connections: int = MAX_CONNECTIONS,
+        together: bool = False,
         proxy: Proxy | None = None,
         newcomers_alone: bool = False,
     ) -> None:
@@ -260,6 +265,7 @@ class Client:
         self._running: dict[Any, Settle] = {}
         self._idle: list[Any] = []
         self._watched: dict[int, int] = {}
+        self._corks: dict[int, socket.socket] | None = {} if together and _CORK else None
         self._closed = False
 
     async def perform(self, request: Request, take: BodyTaker | None = None) -> Response:
@@ -410,6 +416,8 @@ class Client:
             return
         before = self._watched.get(descriptor, 0)
         self._watched[descriptor] = what
+        if self._corks is not None and not before:
+            self._add_cork(descriptor)
         if what & pycurl.POLL_IN and not before & pycurl.POLL_IN:
             loop.add_reader(descriptor, self._act, descriptor, pycurl.CSELECT_IN)
         elif before & pycurl.POLL_IN and not what & pycurl.POLL_IN:
@@ -421,6 +429,9 @@ class Client:
 
     def _unwatch(self, descriptor: int) -> None:
         before = self._watched.pop(descriptor, 0)
+        if self._corks and descriptor in self._corks:
+            # libcurl's own, and about to be closed by it.
+            self._corks.pop(descriptor).detach()
         if self._loop is None or self._loop.is_closed():
             return
         if before & pycurl.POLL_IN:
@@ -456,9 +467,30 @@ class Client:
     def _act(self, descriptor: int, event: int) -> None:
         if self._closed:
             return
-        _, running = self._multi.socket_action(descriptor, event)
+        if self._corks:
+            running = self._act_together(descriptor, event)
+        else:
+            _, running = self._multi.socket_action(descriptor, event)
         if running < len(self._running):
             self._collect()
+
+    def _act_together(self, descriptor: int, event: int) -> int:
+        """libcurl writes each request by itself; the system sends them when all are written."""
+        self._set_corks(1)
+        _, running = self._multi.socket_action(descriptor, event)
+        self._set_corks(0)
+        return int(running)
+
+    def _set_corks(self, held: int) -> None:
+        for each in list((self._corks or {}).values()):
+            with suppress(OSError):
+                each.setsockopt(socket.IPPROTO_TCP, _CORK, held)
+
+    def _add_cork(self, descriptor: int) -> None:
+        assert self._corks is not None
+        # libcurl also watches what wakes it, which is no socket.
+        with suppress(OSError):
+            self._corks[descriptor] = socket.socket(fileno=descriptor)
 
     def _collect(self) -> None:
         more = 1

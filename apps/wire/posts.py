@@ -35,7 +35,7 @@ class Posts:
     """POST requests by one client to peers that are verified in one way.
 
     Args:
-        client: carries them; its address check is not asked, so it must have none.
+        client: carries them; it must have neither an address check nor a proxy.
         tls: how the peer is verified, and who we are.
         max_response_bytes: as in `Request`.
     """
