@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
 
 _WITH_PORT: Final = re.compile(r"([0-9.]+):[0-9]+|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?")
 
@@ -25,6 +26,24 @@ def client_address(request: HttpRequest) -> IPv4Address | IPv6Address | str:
             break
         peer = candidate
     return _address(peer) or peer[:64]
+
+
+def middleware(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Let a request count as https if a listed proxy says that it came so.
+
+    Without this, browsers' forms would be refused behind a proxy that ends TLS, for their Origin
+    names another scheme than the request.
+    """
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        said = request.META.get("HTTP_X_FORWARDED_PROTO")
+        if said == "https" and _is_proxy(str(request.META.get("REMOTE_ADDR", ""))):
+            request.META["wsgi.url_scheme"] = "https"
+        return get_response(request)
+
+    return answer
 
 
 def _is_proxy(text: str) -> bool:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 BASE_DIR = Path(__file__).resolve().parent.parent
 PREFIX = "ENS_"
 
-Role = Literal["device-api", "notify", "metrics", "console", "relay"]
+Role = Literal["device-api", "notify", "metrics", "console", "admin-api", "relay"]
 
 
 class SettingsInvalid(Exception):
@@ -51,7 +51,8 @@ class EnsSettings(BaseModel):
         min_length=1,
         description="What this process serves, by comma: `device-api`, `notify` (the webhook "
         "that Exchange calls), `metrics` (for Prometheus), `console` (for administrators), "
-        "`relay` (our CNS). Keep `console` off a listener that the internet reaches. A process "
+        "`admin-api` (for their programs), `relay` (our CNS). Keep `console` and `admin-api` off a "
+        "listener that the internet reaches. A process "
         "with the role `relay` alone needs only the relay's tables.",
     )
     data_dir: Path = Field(
@@ -256,6 +257,28 @@ class EnsSettings(BaseModel):
     console_locked_minutes: int = Field(
         15, ge=1, le=1440, description="How long a user name stays locked."
     )
+    oidc_issuer: str | None = Field(
+        default=None,
+        pattern=r"^(https://[^?#\s]+|http://127\.0\.0\.1:[0-9]+)$",
+        description="Issuer of an OpenID provider (Entra ID, AD FS, Keycloak, …) with which "
+        "administrators may sign in. Register "
+        "`https://<host><ENS_URL_PREFIX>/console/account/oidc/company/login/callback/` there.",
+    )
+    oidc_client_id: str = Field("", description="The client id that the OpenID provider gave.")
+    oidc_client_secret: SecretStr = Field(
+        SecretStr(""), description="The client secret that the OpenID provider gave."
+    )
+    oidc_name: str = Field(
+        "Company sign-in", description="What the button to the OpenID provider says."
+    )
+    oidc_username_claim: str = Field(
+        "preferred_username",
+        description="The claim that is compared with an administrator's user name at their first "
+        "sign-in; after that the provider's `sub` counts.",
+    )
+    oidc_ca_file: Path | None = Field(
+        default=None, description="PEM bundle of private CAs for the OpenID provider."
+    )
     hsts_seconds: int = Field(
         0,
         ge=0,
@@ -288,6 +311,7 @@ class EnsSettings(BaseModel):
         "cns_ca_file",
         "relay_apns_ca_file",
         "relay_fcm_ca_file",
+        "oidc_ca_file",
         mode="after",
     )
     @classmethod
@@ -302,6 +326,8 @@ def _missing(found: EnsSettings) -> str | None:
         return "ENS_RELAY_AUDIENCE"
     if found.cns_proxy_auth == "basic" and not found.cns_proxy_user.get_secret_value():
         return "ENS_CNS_PROXY_USER"
+    if found.oidc_issuer is not None and not found.oidc_client_id:
+        return "ENS_OIDC_CLIENT_ID"
     return None
 
 

@@ -45,14 +45,17 @@ if not RELAY_ONLY:
         *console.APPS,
     ]
 
-MIDDLEWARE = ["apps.request_id.middleware", "django.middleware.security.SecurityMiddleware"]
+MIDDLEWARE = [
+    "apps.request_id.middleware",
+    "apps.client_address.middleware",
+    "django.middleware.security.SecurityMiddleware",
+]
 if not RELAY_ONLY:
     MIDDLEWARE.append("whitenoise.middleware.WhiteNoiseMiddleware")
-    if "console" in ENS.roles:
-        MIDDLEWARE += console.MIDDLEWARE
-    MIDDLEWARE.append(console.ALLAUTH_MIDDLEWARE)
+    MIDDLEWARE += console.MIDDLEWARE
     globals().update(console.settings_of(ENS))
 CONSOLE_PATH = console.base_path(ENS)
+SOCIALACCOUNT_PROVIDERS = console.openid_providers(ENS)
 
 ROOT_URLCONF = "ens_project.urls"
 WSGI_APPLICATION = "ens_project.wsgi.application"
@@ -130,6 +133,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "What a mail app calls. The guide with worked examples: docs/device-api.md.",
     "VERSION": __version__,
     "SERVE_INCLUDE_SCHEMA": False,
+    "PREPROCESSING_HOOKS": ["apps.api.admin.openapi.device_paths"],
     "APPEND_COMPONENTS": {
         "securitySchemes": {
             "apiToken": {
@@ -231,6 +235,11 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 3600},
     },
     "alerts": {"task": "alerts.send", "schedule": 10.0, "options": {"expires": 10}},
+    "sessions": {
+        "task": "administrators.housekeeping",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "audit": {"task": "audit.purge", "schedule": 3600.0, "options": {"expires": 3600}},
     "history": {"task": "history.housekeeping", "schedule": 60.0, "options": {"expires": 60}},
     "housekeeping": {

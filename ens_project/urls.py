@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
 
 from apps.operations.ready import ready, relay_ready
 
@@ -23,6 +24,9 @@ if "metrics" in settings.ENS.roles:
     urlpatterns.append(path(f"{_base}metrics", metrics))
 if "console" in settings.ENS.roles:
     urlpatterns.append(path(f"{_base}console/", include("apps.console.urls")))
+    urlpatterns.append(path(f"{_base}console", RedirectView.as_view(pattern_name="console:index")))
+if "admin-api" in settings.ENS.roles:
+    urlpatterns.append(path(f"{_base}api/admin/v1/", include("apps.api.admin.urls")))
 if "relay" in settings.ENS.roles:
     urlpatterns.append(path("nws/", include("apps.relay.urls")))
     urlpatterns.append(path("nws/ready", relay_ready))

@@ -22,7 +22,7 @@ os.environ |= {
     "ENS_ENV_FILE": str(_home / "ens.env"),
     "ENS_SECRET_KEY": "only-for-tests-0123456789-0123456789",
     "ENS_LINK_ADDRESS": "https://ens.example/MailNotificationService/api/ens",
-    "ENS_ROLES": "device-api,notify,metrics,console,relay",
+    "ENS_ROLES": "device-api,notify,metrics,console,admin-api,relay",
     "ENS_DATA_DIR": str(_home),
     "ENS_MASTER_KEY_FILE": str(MASTER_KEY_FILE),
     "ENS_CNS_URL": "https://cns.example",

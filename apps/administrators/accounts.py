@@ -26,12 +26,16 @@ def create(
 ) -> Administrator:
     """Make an administrator with a role in a group, or everywhere (og None).
 
+    Without a password they sign in at the OpenID provider.
+
     Raises:
         AccountRefused: the name is taken or malformed, the password too weak, or the role is
             one that needs a group.
     """
     refuse_role(role, og)
     made = Administrator(username=normal_username(username), display_name=display_name)
+    if password is None:
+        made.source = Administrator.Source.OIDC
     _set_password(made, password)
     try:
         made.full_clean(exclude=["password"])
@@ -88,7 +92,7 @@ def reset_second_factor(administrator: Administrator) -> int:
 
 
 def _set_password(administrator: Administrator, password: str | None) -> None:
-    if password is None:  # they sign in by a directory
+    if password is None:
         administrator.set_unusable_password()
         return
     try:

@@ -13,7 +13,9 @@ from allauth.mfa.signals import (
     authenticator_removed,
     authenticator_reset,
 )
+from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.db.models.signals import pre_save
 from django.dispatch import receiver
 from django.http import HttpRequest
 
@@ -75,3 +77,9 @@ def _removed(request: HttpRequest, user: Administrator, authenticator: Any, **_:
 @receiver(authenticator_reset)
 def _reset(request: HttpRequest, user: Administrator, authenticator: Any, **_: Any) -> None:
     note(request, user, "second_factor.reset", authenticator.type)
+
+
+@receiver(pre_save, sender=SocialAccount)
+def _no_claims(instance: SocialAccount, **_: Any) -> None:
+    # The provider tells names and addresses; what we need of it is its `sub`.
+    instance.extra_data = {}

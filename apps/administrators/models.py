@@ -32,8 +32,12 @@ def normal_username(text: str) -> str:
 class Administrator(AbstractBaseUser):
     """A person who may sign in to the console. What for, their role assignments say.
 
-    `source` is where they sign in: `local` with a password kept here, or the name of a directory.
+    `source` is where they sign in: with a password kept here, or at the company's OpenID provider.
     """
+
+    class Source(models.TextChoices):
+        LOCAL = "local", "Password"
+        OIDC = "oidc", "OpenID provider"
 
     username = models.CharField(
         "user name", max_length=150, unique=True, validators=[UnicodeUsernameValidator()]
@@ -42,7 +46,9 @@ class Administrator(AbstractBaseUser):
     is_active = models.BooleanField(
         "may sign in", default=True, help_text="Clear this instead of deleting the administrator."
     )
-    source = models.CharField("signs in with", max_length=20, default="local", editable=False)
+    source = models.CharField(
+        "signs in with", max_length=20, choices=Source.choices, default=Source.LOCAL
+    )
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)
 
     USERNAME_FIELD = "username"

@@ -6,17 +6,20 @@ made of whole subtrees: a group above them is never seen.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 
 from apps.administrators.roles import PERMISSIONS, ROLE_PERMISSIONS
 from apps.tenants.models import OrganizationGroup
 
 if TYPE_CHECKING:
     from apps.administrators.models import Administrator
+
+M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +54,17 @@ def visible_ogs(
 ) -> QuerySet[OrganizationGroup]:
     """The organization groups where somebody holds a permission, parents before children."""
     groups: QuerySet[OrganizationGroup] = OrganizationGroup.objects.order_by("path")
-    paths = permitted_paths(user, permission)
+    return below(groups, permitted_paths(user, permission), "path")
+
+
+def below(rows: QuerySet[M], paths: Collection[str] | None, field: str) -> QuerySet[M]:
+    """Those of the rows whose `field` (a tree path) is one of the paths or below; None: all."""
     if paths is None:
-        return groups
-    if not paths:
-        return groups.none()
-    below = Q()
-    for path in paths:
-        below |= Q(path__startswith=path)
-    return groups.filter(below)
+        return rows
+    wanted = Q()
+    for path in filter(None, paths):
+        wanted |= Q(**{f"{field}__startswith": path})
+    return rows.filter(wanted) if wanted else rows.none()
 
 
 def permitted_paths(user: Administrator | AnonymousUser, permission: str) -> list[str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -58,15 +58,16 @@ class Context:
     endpoint: Endpoint
     # None: they did not open, or were shredded.
     credentials: Credentials | None = field(repr=False)
-    # Exchange has refused these credentials: one more try might lock the account.
-    refused: bool
+    # Whether Exchange has refused these credentials (one more try might lock the account), or
+    # another worker tries them just now.
+    standing: refusals.Standing | None
     # An administrator has taken the host from the mail system's list since.
     unlisted: bool
     works: tuple[MailWork, ...] = field(repr=False)
     targets: tuple[Target, ...]
-    # Since when something may have gone untold, and whether dead letters say so.
+    # Since when something may have gone untold, and whose dead letters are replayed by that.
     missed_since: datetime | None
-    has_dead_letters: bool
+    dead_letters: tuple[str, ...]
     catch_up_limit: int
     loaded_at: float = field(default_factory=time.monotonic)
 
@@ -78,6 +79,11 @@ class Context:
             and self.subscription.reason != SUPERSEDED
             and self.mailbox.current_subscription is not None
         )
+
+    @property
+    def refused(self) -> bool:
+        """Whether Exchange has refused the subscription's credentials."""
+        return self.standing == refusals.REFUSED
 
     @property
     def may_fetch(self) -> bool:
@@ -115,7 +121,7 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
     for device in told:
         devices.setdefault(device.mailbox_id, []).append(device)
     credentials = _open(works)
-    refused = refusals.known_among(
+    standing = refusals.known_among(
         (row.mailbox, credentials[row.id]) for row in subscriptions if row.id in credentials
     )
     chosen = {
@@ -134,7 +140,7 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
             endpoint=endpoint_of(row.mailbox, row.ews_url),
             credentials=credentials.get(row.id),
             unlisted=not mail_systems.lists(row.mailbox.mail_system, row.ews_url),
-            refused=(row.mailbox_id, credentials.get(row.id)) in refused,
+            standing=_standing(row, credentials, standing),
             works=tuple(works[row.id]),
             missed_since=_earliest(
                 None
@@ -142,11 +148,11 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
                 else missed_since(row, works[row.id], marks.get(name_of(row.id), "")),
                 dead.get(name_of(row.id)),
             ),
-            has_dead_letters=name_of(row.id) in dead,
+            dead_letters=_dead_letters(name_of(row.id), dead, works[row.id]),
             catch_up_limit=chosen[row.mailbox.mail_system.og_id].subscriptions.catch_up_limit,
             targets=tuple(
                 _target(device, chosen[device.og_id])
-                for device in devices.get(row.mailbox_id, ())
+                for device in _audience(devices.get(row.mailbox_id, ()), works[row.id])
                 if chosen[device.og_id].subscriptions.enabled
             ),
         )
@@ -163,6 +169,23 @@ def _open(works: Mapping[uuid.UUID, Sequence[MailWork]]) -> dict[uuid.UUID, Cred
             if subscription_id not in opened:
                 opened |= open_many({subscription_id: creds})
     return opened
+
+
+def _standing(
+    row: Subscription,
+    credentials: Mapping[uuid.UUID, Credentials],
+    standing: Mapping[tuple[int, Credentials], refusals.Standing],
+) -> refusals.Standing | None:
+    """What is known against a subscription's credentials, if they opened."""
+    return standing.get((row.mailbox_id, credentials[row.id])) if row.id in credentials else None
+
+
+def _dead_letters(
+    name: str, dead: Mapping[str, datetime], works: Sequence[MailWork]
+) -> tuple[str, ...]:
+    """The partitions whose dead letters are done with once these entries are."""
+    own = {name} & dead.keys()
+    return tuple(own.union(*(work.replays for work in works)))
 
 
 def _earliest(*times: datetime | None) -> datetime | None:
@@ -200,11 +223,24 @@ def forget() -> None:
     _kept.clear()
 
 
+def _audience(devices: Iterable[Device], works: Sequence[MailWork]) -> list[Device]:
+    """Those of a mailbox' devices that these entries are for.
+
+    Not those that must prove themselves anew since a refusal: they are silent, and told after it.
+    """
+    only = {work.device for work in works}
+    return [
+        device
+        for device in devices
+        if device.proved_at is not None and ("" in only or str(device.id) in only)
+    ]
+
+
 def _target(device: Device, chosen: _InForce) -> Target:
     """How a device that was let in is reached, and how much it may hear now.
 
-    Content needs the device's own recent proof. One that must prove itself anew, because a
-    password was refused, hears of new mail all the same: until its next check-in it can't know.
+    Content needs the device's own recent proof. One that is late with its daily proof
+    hears of new mail all the same: until its next check-in it can't know.
     And what can't be encrypted, though it could be or must be, is not said.
     """
     held = rules(

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
-from apps.subscriptions.entries import MailWork
+from apps.subscriptions.entries import CLOCKS_DIFFER, MailWork
 from apps.subscriptions.models import Subscription
-
-# The mail that a missed event told of may be a little older than the last event we took.
-_MARGIN: Final = timedelta(minutes=1)
 
 
 def missed_since(
@@ -29,7 +25,7 @@ def missed_since(
             expected = {work.last}
     if not gap:
         return None
-    return (subscription.watermark_at or subscription.created_at) - _MARGIN
+    return (subscription.watermark_at or subscription.created_at) - CLOCKS_DIFFER
 
 
 def last_watermark(works: Iterable[MailWork]) -> str:

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final, Literal
 
 from joserfc.errors import JoseError
@@ -24,7 +25,7 @@ from apps.eventlog.interface import Entry, EventLog
 from apps.exchange import errors
 from apps.exchange.interface import Credentials, Described, Extras, Item, MailServer
 from apps.history import counters, names, stories
-from apps.subscriptions import ending, refusals, states
+from apps.subscriptions import ending, refusals, states, wakeups
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import MailWork
 from apps.subscriptions.models import Subscription, SubscriptionState
@@ -39,6 +40,9 @@ PUSH_LIVES_S: Final = 24 * 3600
 # A device that was blocked or has left hears nothing more after 5 seconds (DESIGN.md, section 7).
 TARGETS_FRESH_S: Final = 3.0
 _ITEM_REF_LENGTH: Final = 32
+# A login takes a fraction of a second, unless Exchange hangs.
+_TRIAL_LOOKS: Final = 15
+_TRIAL_S: Final = 0.3
 
 
 @dataclass(slots=True)
@@ -52,6 +56,8 @@ class Outcome:
     hushed: list[str] = field(default_factory=list)
     retry_after_s: float | None = None
     watermark: str = ""
+    # Whether what the job was to look for at Exchange was looked for, and told.
+    caught_up: bool = False
 
     def again(self, seconds: float) -> None:
         """Ask for another try, not before the latest time that anything asked for."""
@@ -104,6 +110,7 @@ class MailboxJob:
         outcome.watermark = last_watermark(works)
         if todo.empty or not context.targets or context.replaced:
             return
+        context = await _after_trial(context)
         news, unread = await self._gather(context, todo, outcome)
         await self._announce(context, news, unread, outcome)
 
@@ -129,7 +136,7 @@ class MailboxJob:
         """
         plain = [_News(item_id) for item_id in todo.delivered]
         if context.refused:
-            await in_database(_suspect, context.subscription.id)
+            await in_database(_suspect, context.subscription.id, todo.catch_up_since)
         if not context.may_fetch:
             return plain, todo.unread_count
         credentials = context.credentials
@@ -137,10 +144,10 @@ class MailboxJob:
             await in_database(_does_not_open, context.subscription.id)
             return plain, todo.unread_count
         try:
-            return await self._fetch(context, credentials, todo)
+            found = await self._fetch(context, credentials, todo)
         except errors.CredentialsRefused:
             counters.count(names.CREDENTIALS_REFUSED)
-            await in_database(_credentials_refused, context, credentials)
+            await in_database(_credentials_refused, context, credentials, todo.catch_up_since)
         except errors.ExchangeError as error:
             counters.count(names.FETCH_ERRORS, label=error.code)
             log.warning(
@@ -150,6 +157,9 @@ class MailboxJob:
             )
             if todo.catch_up_since or todo.appeared:
                 outcome.again(error.back_off_s if isinstance(error, errors.ServerBusy) else 0.0)
+        else:
+            outcome.caught_up = todo.catch_up_since is not None
+            return found
         return plain, todo.unread_count
 
     async def _fetch(
@@ -243,6 +253,26 @@ class MailboxJob:
         await _settle(target, mark, result, outcome)
 
 
+async def _after_trial(context: Context) -> Context:
+    """Wait some seconds for another worker that tries the same credentials just now.
+
+    They may be wrong, and two wrong tries are one too many.
+    """
+    for _ in range(_TRIAL_LOOKS):
+        if context.standing != refusals.ON_TRIAL:
+            break
+        await asyncio.sleep(_TRIAL_S)
+        context = replace(context, standing=await in_database(_standing, context))
+    return context
+
+
+def _standing(context: Context) -> refusals.Standing | None:
+    if context.credentials is None:
+        return None
+    asked = [(context.mailbox, context.credentials)]
+    return refusals.known_among(asked).get((context.mailbox.pk, context.credentials))
+
+
 def _left(gives_up: float) -> float:
     return max(0.5, gives_up - time.monotonic())
 
@@ -288,8 +318,10 @@ def _promote(subscription_id: uuid.UUID, named: str) -> None:
     states.move(subscription_id, SubscriptionState.ACTIVE, "exchange_called")
 
 
-def _suspect(subscription_id: uuid.UUID) -> bool:
-    return states.move(subscription_id, SubscriptionState.SUSPECT, "credentials_refused")
+def _suspect(subscription_id: uuid.UUID, untold_since: datetime | None) -> bool:
+    """What was to be looked for is looked for by the subscription that takes over."""
+    also = {} if untold_since is None else {"silent_since": untold_since}
+    return states.move(subscription_id, SubscriptionState.SUSPECT, "credentials_refused", **also)
 
 
 def _does_not_open(subscription_id: uuid.UUID) -> None:
@@ -303,11 +335,13 @@ def _does_not_open(subscription_id: uuid.UUID) -> None:
         ending.end(subscription_id, "credentials_not_opened", shred_now=True)
 
 
-def _credentials_refused(context: Context, credentials: Credentials) -> None:
+def _credentials_refused(
+    context: Context, credentials: Credentials, untold_since: datetime | None
+) -> None:
     refusals.remember(context.mailbox, credentials)
     # One that was superseded meanwhile says nothing of the credentials in use now.
-    if _suspect(context.subscription.id):
-        registry.demand_proof(context.mailbox.pk)
+    if _suspect(context.subscription.id, untold_since):
+        wakeups.demand_proof(context.mailbox.pk)
     log.info("subscription %s: credentials refused", context.subscription.id)
 
 

@@ -83,7 +83,8 @@ def _take(subscription_id: UUID, creds: str, notification: Notification) -> Http
         # never reached us: either way it is not wanted.
         return _result("Unsubscribe")
     name = webhook_url.name_of(subscription_id)
-    if not foreign or not _only_alive(notification):
+    # A heartbeat needs no entry, unless something waits for credentials to be told with.
+    if not foreign or not _only_alive(notification) or get_log().has_dead_letters(name):
         work = MailWork(
             creds=creds,
             events=notification.events,

@@ -68,7 +68,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(error.retry_after_s)
     elif isinstance(error, exceptions.ValidationError):
-        body = document("malformed", _where(error.detail))
+        body = document("malformed", where_malformed(error.detail))
     elif isinstance(error, exceptions.APIException | Http404):
         status = getattr(error, "status_code", 404)
         body = document("malformed") | {"status": status, "title": _title(error)}
@@ -85,11 +85,11 @@ def _title(error: Exception) -> str:
     return str(text)
 
 
-def _where(detail: Any, path: str = "") -> str:
+def where_malformed(detail: Any, path: str = "") -> str:
     """Name the members at fault, never their values."""
     if isinstance(detail, dict):
         return "; ".join(
-            _where(inner, f"{path}.{name}".strip(".")) for name, inner in detail.items()
+            where_malformed(inner, f"{path}.{name}".strip(".")) for name, inner in detail.items()
         )
     reasons = detail if isinstance(detail, list) else [detail]
     codes = ", ".join(str(getattr(reason, "code", "invalid")) for reason in reasons)

@@ -93,9 +93,9 @@ class CheckinRequest(Strict):
 class CheckinAnswer(serializers.Serializer):
     state = serializers.ChoiceField(choices=DeviceState.choices)
     code = serializers.CharField(allow_null=True, help_text="Why, where the state has a reason.")
-    do = serializers.ChoiceField(choices=["nothing", "send_credentials", "subscribe"])
+    do = serializers.ChoiceField(choices=["nothing", "wait", "send_credentials", "subscribe"])
     checkin_seconds = serializers.IntegerField(help_text="When to check in next.")
-    poll_seconds = serializers.IntegerField(help_text="The same while joining.")
+    poll_seconds = serializers.IntegerField(help_text="The same while `do` is `wait`.")
     signing_keys = serializers.DictField(help_text="RFC 7517: a JWK Set, to verify pushes with.")
 
 
@@ -142,8 +142,8 @@ class QuietHours(Strict):
         allow_empty=False,
         max_length=7,
     )
-    begin = serializers.RegexField(_TIME)
-    end = serializers.RegexField(_TIME)
+    begin = serializers.RegexField(_TIME, trim_whitespace=False)
+    end = serializers.RegexField(_TIME, trim_whitespace=False)
 
 
 class Wishes(Strict):
@@ -207,7 +207,7 @@ class SubscriptionClaims(_Claims):
     time_zone = _line(64, required=False, default="")
     wishes = Wishes(required=False)
     accounts = serializers.ListField(
-        child=serializers.RegexField(_USER_ID), required=False, max_length=50
+        child=serializers.RegexField(_USER_ID, trim_whitespace=False), required=False, max_length=50
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from apps.devices import registry
 from apps.devices.models import Device
 from apps.devices.registry import Description
 from apps.eventlog.factory import get_log
-from apps.eventlog.interface import LogUnavailable, NewEntry
+from apps.eventlog.interface import LogUnavailable
 from apps.exchange.interface import Credentials
 from apps.keypairs import service as keypairs
 from apps.keypairs import signing
@@ -149,8 +149,7 @@ class Subscribe(DeviceView):
             claims = self._open(og, jwe)
             limits.JOINS.check(self._join_key(claims))
             limits.JOINS.count(self._join_key(claims))
-            device, secret, entry = self._begin(og, claims)
-            get_log().append(entry)
+            device, secret = self._begin(og, claims)
         wake_join()
         return Response(
             {
@@ -170,7 +169,7 @@ class Subscribe(DeviceView):
         return _checked(schemas.SubscriptionClaims, claims)
 
     @transaction.atomic
-    def _begin(self, og: OrganizationGroup, claims: dict[str, Any]) -> tuple[Device, str, NewEntry]:
+    def _begin(self, og: OrganizationGroup, claims: dict[str, Any]) -> tuple[Device, str]:
         try:
             system, ews_url = mail_systems.mail_system_for(og, claims["ews_url"] or None)
         except EwsUrlRefused:
@@ -180,7 +179,8 @@ class Subscribe(DeviceView):
         if enrolled is None:
             raise Problem("device_blocked")
         device, secret = enrolled
-        return device, secret, joining.begin(device, claims["email"], _credentials(claims))
+        get_log().append(joining.begin(device, claims["email"], _credentials(claims)))
+        return device, secret
 
     def _join_key(self, claims: dict[str, Any]) -> str:
         address = limits.client_address(self.request._request)
@@ -221,7 +221,6 @@ class Checkin(DeviceView):
         claims = _checked(schemas.CheckinClaims, raw, platform=device.platform)
         if claims["device_id"] != device.id:
             raise Problem("jwe_other_device")
-        entry = None
         with transaction.atomic():
             if not registry.raise_counter(device, claims["counter"]):
                 raise Problem("counter_not_rising")
@@ -237,17 +236,16 @@ class Checkin(DeviceView):
             if "credentials" in claims:
                 if registry.user_hmac(claims["email"]) != device.mailbox.user_hmac:
                     raise Problem("not_this_mailbox")
-                entry = self._proof(device, claims)
-        if entry is not None:
-            get_log().append(entry)
+                self._begin_proof(device, claims)
+        if "credentials" in claims:
             wake_join()
 
-    def _proof(self, device: Device, claims: dict[str, Any]) -> NewEntry:
+    def _begin_proof(self, device: Device, claims: dict[str, Any]) -> None:
         address = limits.client_address(self.request._request)
         key = f"{registry.user_id(claims['email'])}:{address}"
         limits.JOINS.check(key)
         limits.JOINS.count(key)
-        return joining.begin(device, claims["email"], _credentials(claims))
+        get_log().append(joining.begin(device, claims["email"], _credentials(claims)))
 
 
 class Unsubscribe(DeviceView):

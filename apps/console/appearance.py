@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.templatetags.static import static
 
 from apps.console.chosen import chosen_og, groups_of
+
+_ALLAUTH: Final = ("account_", "mfa_", "openid_connect_", "socialaccount_")
 
 
 def stylesheet(request: HttpRequest) -> str:
@@ -28,8 +31,15 @@ def switcher(request: HttpRequest) -> dict[str, Any]:
 def frame(request: HttpRequest) -> dict[str, Any]:
     """A context processor: allauth's pages stand in the console's frame, too."""
     match = request.resolver_match
-    if match is None or not (match.url_name or "").startswith(("account_", "mfa_")):
+    if match is None or not (match.url_name or "").startswith(_ALLAUTH):
         return {}
     from apps.console.site import site
 
-    return dict(site.each_context(request))
+    providers = settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"]
+    return {
+        **site.each_context(request),
+        "title": "Your account",
+        "openid_providers": [
+            {"provider_id": one["provider_id"], "name": one["name"]} for one in providers
+        ],
+    }

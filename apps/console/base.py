@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 
 from apps.administrators.scope import may, may_somewhere, visible_ogs
 from apps.audit.service import changes, record, snapshot
 from apps.client_address import client_address
 from apps.console.chosen import administrator_of, chosen_og, user_of
+from apps.console.stepup import ask, stepped_up
 from apps.tenants.models import OrganizationGroup
 
 
@@ -51,6 +52,8 @@ class ConsoleAdmin(ModelAdmin):
     change_permission: ClassVar[str | None] = "settings.change"
     delete_permission: ClassVar[str | None] = "settings.change"
     audit_name: ClassVar[str] = ""
+    # Whether adding, changing and deleting here ask for the password again.
+    step_up: ClassVar[bool] = False
 
     compressed_fields = True
     warn_unsaved_form = True
@@ -118,6 +121,20 @@ class ConsoleAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self._may(request, self.delete_permission, obj)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Django's page for one row, after a step-up where this model wants one."""
+        if self.step_up and not stepped_up(request):
+            return ask(request)
+        answer: HttpResponse = super().changeform_view(request, *args, **kwargs)
+        return answer
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Django's page that asks whether to delete, after a step-up as above."""
+        if self.step_up and not stepped_up(request):
+            return ask(request)
+        answer: HttpResponse = super().delete_view(request, *args, **kwargs)
+        return answer
 
     # --- changes ------------------------------------------------------------------------------
 

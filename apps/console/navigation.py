@@ -97,7 +97,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 def account_links(request: HttpRequest) -> list[dict[str, str]]:
     """The lines of the menu below the visitor's name."""
     return [
-        {"title": "Two-step sign-in", "link": reverse("mfa_index")},
+        {"title": "Two-factor authentication", "link": reverse("mfa_index")},
         {"title": "Change password", "link": reverse("account_change_password")},
     ]
 

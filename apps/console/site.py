@@ -73,6 +73,14 @@ def refused(request: HttpRequest) -> HttpResponse:
     return show(request, "console/refused.html", "Not allowed", status=403)
 
 
+def confirm(request: HttpRequest, title: str, question: str, back: str) -> HttpResponse:
+    """Ask before an action: django-unfold's buttons are links, and a link must change nothing.
+
+    The action's view shows this for a GET and acts on the POST to its own address.
+    """
+    return show(request, "console/confirm.html", title, {"question": question, "back": back})
+
+
 class ConsoleSite(UnfoldAdminSite):
     """Django's admin without its own sign-in and search."""
 
@@ -83,6 +91,17 @@ class ConsoleSite(UnfoldAdminSite):
     def extra_urls(self) -> list[URLPattern]:
         """The pages that are no model's (`page`)."""
         return [path(p.route, self.admin_view(p.view), name=p.name) for p in _pages]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Without «view on site», which would tell whether a row exists."""
+        urls = super().get_urls()
+        return [url for url in urls if getattr(url, "name", "") != "view_on_site"]
+
+    def search(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """None: the library's search knows models, not roles. Its templates name the address."""
+        raise Http404
 
     def extra_context(self, context: dict[str, Any], request: HttpRequest) -> dict[str, Any]:
         """What the frame of every page shows besides: the switcher of organization groups."""
@@ -95,6 +114,8 @@ class ConsoleSite(UnfoldAdminSite):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Send visitors to sign in; tell those who have, but hold no role, that this is all."""
+        if self.has_permission(request):
+            return redirect("console:index")
         if request.user.is_authenticated:
             return show(request, "console/no_role.html", "No access", status=403)
         after = request.GET.get("next") or reverse("console:index")
@@ -113,12 +134,6 @@ class ConsoleSite(UnfoldAdminSite):
     ) -> HttpResponse:
         """allauth's page, behind which the lockout stands."""
         return redirect("account_change_password")
-
-    def search(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """None: the library's search knows models, not roles."""
-        raise Http404
 
 
 site: Final = ConsoleSite(name="console")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from allauth.account import views as account
+from allauth.socialaccount import views as social
 from django.urls import URLPattern, URLResolver, include, path
 
 import apps.console.pages  # noqa: F401 - registers the pages
@@ -17,6 +18,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/again/", account.reauthenticate, name="account_reauthenticate"),
     path("account/password/", account.password_change, name="account_change_password"),
     path("account/two-step/", include("allauth.mfa.urls")),
+    path("account/oidc/failed/", social.login_error, name="socialaccount_login_error"),
+    path("account/oidc/cancelled/", social.login_cancelled, name="socialaccount_login_cancelled"),
+    path("account/oidc/", include("allauth.socialaccount.providers.openid_connect.urls")),
     path("switch/", views.switch, name="console_switch"),
     path("", site.urls),
 ]

@@ -76,6 +76,9 @@ class Device(models.Model):
     secret_hash = models.CharField(max_length=64)
     # When this device's own credentials last proved the mailbox; null after a refusal.
     proved_at = models.DateTimeField(null=True, blank=True)
+    # Since when, after a refusal, the device has been told nothing; null once its own proof has
+    # come and what it missed has been looked for.
+    silent_since = models.DateTimeField(null=True, blank=True)
     # The highest counter seen in a check-in's JWE: an older one is a replay.
     counter = models.BigIntegerField(default=0)
     ews_url = models.CharField(max_length=500, blank=True, default="")

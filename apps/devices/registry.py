@@ -124,6 +124,7 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.push_token_at = now
     device.secret_hash = _hash(secret)
     device.proved_at, device.counter, device.last_checkin_at = None, 0, now
+    device.silent_since = None
     device.content_key = json.dumps(said.content_key) if said.content_key else ""
     device.content_wish, device.wishes = said.content_wish, said.wishes
     device.time_zone = said.time_zone
@@ -242,8 +243,19 @@ def active_among(device_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
 
 
 def demand_proof(mailbox_id: int) -> None:
-    """After a refusal at Exchange: every device of the mailbox must prove itself anew."""
-    Device.objects.filter(mailbox_id=mailbox_id).update(proved_at=None)
+    """After a refusal at Exchange: every device of the mailbox must prove itself anew.
+
+    Until it has, it is told nothing; `silent_since` says what it must be told then.
+    """
+    devices = Device.objects.filter(mailbox_id=mailbox_id)
+    told = devices.filter(state=DeviceState.ACTIVE, silent_since=None).exclude(proved_at=None)
+    told.update(silent_since=clock.now())
+    devices.update(proved_at=None)
+
+
+def caught_up(device_id: uuid.UUID, silent_since: datetime) -> None:
+    """Note that what a device missed since then is being looked for."""
+    Device.objects.filter(id=device_id, silent_since=silent_since).update(silent_since=None)
 
 
 def push_token(device: Device) -> str:

@@ -72,6 +72,9 @@ class EventLog(Protocol):
     def renew(self, ids: Collection[int], worker: str, lease_s: float) -> int:
         """Lease entries anew that this worker still holds; returns how many it does."""
 
+    def is_held(self, kind: str, partition: str) -> bool:
+        """Whether a worker holds an entry of the partition; one that has died does for a while."""
+
     def acknowledge(self, ids: Collection[int]) -> None:
         """Delete entries: what they asked for is done. Unknown ids are ignored."""
 
@@ -84,9 +87,6 @@ class EventLog(Protocol):
     def set_unwanted(self, partition: str) -> None:
         """Let the next append or sign of life of the partition answer False, on every server."""
 
-    def set_wanted(self, partition: str) -> None:
-        """Undo `set_unwanted`."""
-
     def mark_seen(self, keys: Iterable[str], ttl_s: float) -> None:
         """Remember keys (up to 128 characters, compared without case at worst) for a while."""
 
@@ -95,6 +95,9 @@ class EventLog(Protocol):
 
     def dead_since(self, partitions: Collection[str]) -> dict[str, datetime]:
         """When the oldest of each partition's dead letters was appended, where there is one."""
+
+    def has_dead_letters(self, partition: str) -> bool:
+        """Whether the partition has any, as known half a minute ago; never raises."""
 
     def revive(self, partitions: Collection[str]) -> None:
         """Delete the partitions' dead letters: a catch-up has replayed them."""

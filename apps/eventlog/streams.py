@@ -25,11 +25,11 @@ from redis.exceptions import ReadOnlyError, RedisError
 
 from apps.eventlog import durability
 from apps.eventlog.connection import connect
+from apps.eventlog.copies import DEAD_EVERY_S, UNWANTED_EVERY_S, PartitionsCopy
 from apps.eventlog.interface import Entry, LogUnavailable, NewEntry
 from apps.eventlog.kept import DEAD_LETTERS_KEPT_S, SIGNS_KEPT_S, UNWANTED_KEPT_S
 from apps.eventlog.scripts import Script, Value
 from apps.eventlog.signs import SIGNS_EVERY_S, SignBuffer, SignOfLife
-from apps.eventlog.unwanted import UnwantedCopy
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,10 @@ class RedisLog:
         self._life_clock = life_clock
         self._prefix = f"{{{namespace}:log}}:"
         self._checked = False
-        self._unwanted = UnwantedCopy(self._unwanted_version, self._unwanted_partitions)
+        self._unwanted = PartitionsCopy(
+            self._unwanted_version, self._unwanted_partitions, UNWANTED_EVERY_S
+        )
+        self._dead = PartitionsCopy(self._dead_version, self._dead_partitions, DEAD_EVERY_S)
         self._signs = SignBuffer(self._write_signs, SIGNS_EVERY_S)
 
     # --- the webhook's side ----------------------------------------------------------------
@@ -84,7 +87,7 @@ class RedisLog:
     def sign_of_life(self, partition: str, mark: str = "") -> bool:
         """See `EventLog.sign_of_life`. No round trip."""
         self._signs.note(partition, self._life_clock(), mark)
-        return self._unwanted.wants(partition)
+        return partition not in self._unwanted
 
     def flush(self) -> None:
         """See `EventLog.flush`."""
@@ -142,6 +145,13 @@ class RedisLog:
         for kind, stream_ids in _by_kind(ids):
             self._run(_DELAY, kind, worker, _ms(seconds), *stream_ids)
 
+    def is_held(self, kind: str, partition: str) -> bool:
+        """See `EventLog.is_held`."""
+        with self._reached() as client:
+            number = client.hget(f"{self._prefix}kinds", kind)
+            key = f"{self._prefix}{int(number)}:held:{partition}" if number else ""
+            return bool(key) and bool(client.exists(key))
+
     def acknowledge(self, ids: Collection[int]) -> None:
         """See `EventLog.acknowledge`. One round trip for every 500 ids of a kind."""
         for kind, stream_ids in _by_kind(ids):
@@ -155,6 +165,7 @@ class RedisLog:
         name = {int(number): name for name, number in kinds.items()}.get(number)
         if name is not None:
             self._run(_BURY, number, stream_id, reason, name, repr(self._life_clock()))
+        self._dead.expire()
 
     def depth(self, kind: str) -> int:
         """See `EventLog.depth`."""
@@ -166,12 +177,7 @@ class RedisLog:
 
     def set_unwanted(self, partition: str) -> None:
         """See `EventLog.set_unwanted`."""
-        self._run(_WANT, partition, repr(self._life_clock()))
-        self._unwanted.expire()
-
-    def set_wanted(self, partition: str) -> None:
-        """See `EventLog.set_wanted`."""
-        self._run(_WANT, partition, "")
+        self._run(_UNWANT, partition, repr(self._life_clock()))
         self._unwanted.expire()
 
     def _unwanted_version(self) -> Any:
@@ -259,6 +265,22 @@ class RedisLog:
         """See `EventLog.revive`."""
         for chunk in _chunks(partitions):
             self._run(_REVIVE, *chunk)
+        self._dead.expire()
+
+    def has_dead_letters(self, partition: str) -> bool:
+        """See `EventLog.has_dead_letters`. No round trip."""
+        return partition in self._dead
+
+    def _dead_version(self) -> Any:
+        with self._reached() as client, client.pipeline(transaction=True) as pipe:
+            pipe.zcard(f"{self._prefix}dead")
+            pipe.zrange(f"{self._prefix}buried", -1, -1, withscores=True)
+            return pipe.execute()
+
+    def _dead_partitions(self) -> frozenset[str]:
+        with self._reached() as client:
+            found: Any = client.zrange(f"{self._prefix}dead", 0, -1)
+        return frozenset(partition.decode() for partition in found)
 
     def purge(self) -> None:
         """See `EventLog.purge`. Expired seen marks go by themselves."""
@@ -351,6 +373,6 @@ _BURY: Final = Script("bury")
 _REVIVE: Final = Script("revive")
 _SIGNS: Final = Script("signs")
 _MARK_SEEN: Final = Script("mark_seen")
-_WANT: Final = Script("want")
+_UNWANT: Final = Script("unwant")
 _PURGE: Final = Script("purge")
 _SWEEP: Final = Script("sweep")

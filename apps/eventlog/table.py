@@ -18,6 +18,7 @@ from itertools import islice
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
 from django.db.models import Count, Max, Min, QuerySet
 
+from apps.eventlog.copies import DEAD_EVERY_S, UNWANTED_EVERY_S, PartitionsCopy
 from apps.eventlog.errors import unavailable_on_error
 from apps.eventlog.interface import Entry, NewEntry
 from apps.eventlog.kept import DEAD_LETTERS_KEPT_S, SIGNS_KEPT_S, UNWANTED_KEPT_S
@@ -32,7 +33,6 @@ from apps.eventlog.models import (
 from apps.eventlog.rows import chunks, delete_older, put, put_signs
 from apps.eventlog.signs import SIGNS_EVERY_S, SignBuffer, SignOfLife
 from apps.eventlog.statements import Statements
-from apps.eventlog.unwanted import UnwantedCopy
 
 # An entry from a server whose clock runs ahead by less than this is due at once on the others.
 _CLOCK_SKEW_S = 60.0
@@ -57,7 +57,10 @@ class TableLog:
         self._using = using
         self._clock = clock
         self._life_clock = life_clock
-        self._unwanted = UnwantedCopy(self._unwanted_version, self._unwanted_partitions)
+        self._unwanted = PartitionsCopy(
+            self._unwanted_version, self._unwanted_partitions, UNWANTED_EVERY_S
+        )
+        self._dead = PartitionsCopy(self._dead_version, self._dead_partitions, DEAD_EVERY_S)
         self._signs = SignBuffer(self._write_signs, SIGNS_EVERY_S)
         self._statements = Statements(using)
 
@@ -69,12 +72,12 @@ class TableLog:
         due_at = now - _CLOCK_SKEW_S
         with unavailable_on_error(self._using):
             self._statements.insert(entry.kind, entry.partition, entry.payload, now, due_at, "", 0)
-        return self._unwanted.wants(entry.partition)
+        return entry.partition not in self._unwanted
 
     def sign_of_life(self, partition: str, mark: str = "") -> bool:
         """See `EventLog.sign_of_life`. No query."""
         self._signs.note(partition, self._life_clock(), mark)
-        return self._unwanted.wants(partition)
+        return partition not in self._unwanted
 
     def flush(self) -> None:
         """See `EventLog.flush`."""
@@ -124,6 +127,14 @@ class TableLog:
         """See `EventLog.delay`."""
         self._change_lease(ids, worker, "", seconds)
 
+    def is_held(self, kind: str, partition: str) -> bool:
+        """See `EventLog.is_held`. One query."""
+        with unavailable_on_error(self._using):
+            leased = self._entries.filter(
+                kind=kind, partition=partition, due_at__gt=self._clock()
+            ).exclude(holder="")
+            return leased.exists()
+
     def acknowledge(self, ids: Collection[int]) -> None:
         """See `EventLog.acknowledge`. One DELETE for every 500 ids."""
         with unavailable_on_error(self._using):
@@ -137,6 +148,7 @@ class TableLog:
             for values in entries.select_for_update().values(*kept):
                 self._dead_letters.create(reason=reason, buried_at=self._life_clock(), **values)
             entries.delete()
+        self._dead.expire()
 
     def depth(self, kind: str) -> int:
         """See `EventLog.depth`."""
@@ -191,12 +203,6 @@ class TableLog:
         """See `EventLog.set_unwanted`."""
         with unavailable_on_error(self._using):
             put(UnwantedPartition, self._using, [partition], "marked_at", self._life_clock())
-        self._unwanted.expire()
-
-    def set_wanted(self, partition: str) -> None:
-        """See `EventLog.set_wanted`."""
-        with unavailable_on_error(self._using):
-            self._unwanted_marks.filter(pk=partition).delete()
         self._unwanted.expire()
 
     def _unwanted_version(self) -> tuple[int, float | None]:
@@ -285,6 +291,20 @@ class TableLog:
         with unavailable_on_error(self._using):
             for chunk in chunks(partitions):
                 self._dead_letters.filter(partition__in=chunk).delete()
+        self._dead.expire()
+
+    def has_dead_letters(self, partition: str) -> bool:
+        """See `EventLog.has_dead_letters`. No query."""
+        return partition in self._dead
+
+    def _dead_version(self) -> tuple[int, int | None]:
+        with unavailable_on_error(self._using):
+            found = self._dead_letters.aggregate(count=Count("pk"), newest=Max("pk"))
+        return found["count"], found["newest"]
+
+    def _dead_partitions(self) -> frozenset[str]:
+        with unavailable_on_error(self._using):
+            return frozenset(self._dead_letters.values_list("partition", flat=True).distinct())
 
     @property
     def _dead_letters(self) -> QuerySet[DeadLetter]:

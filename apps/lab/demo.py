@@ -1,8 +1,8 @@
 """The main job once: mails arrive at the lab's Exchange, and every phone of their user rings.
 
-What is measured: from the moment Exchange has the mail to the moment APNs has taken the push, both
-by this machine's clock; and the CPU time of ENS's own processes between the first mail and the
-last announcement, idle polling included.
+What is measured: from the moment Exchange has the mail to the moment APNs or FCM has taken the
+push, both by this machine's clock; and the CPU time of ENS's own processes between the first mail
+and the last announcement, idle polling included.
 """
 
 from __future__ import annotations
@@ -113,13 +113,15 @@ def judge(
 
 
 def _join(stand: Stand, users: Sequence[DemoUser]) -> dict[str, list[Phone]]:
-    """Two phones for the first user, one for each other, all of them let in."""
+    """Two phones for the first user, the second one an Android; one for each other; all let in."""
     phones: dict[str, list[Phone]] = {}
     for number, user in enumerate(users):
         names = ["first phone", "second phone"] if number == 0 else ["phone"]
         # Every other phone has a content key: its pushes are encrypted.
         phones[user.address] = [
-            stand.phone(stand.account(user), name, encrypted=(number + each) % 2 == 0)
+            stand.phone(
+                stand.account(user), name, encrypted=(number + each) % 2 == 0, android=each == 1
+            )
             for each, name in enumerate(names)
         ]
     everyone = [phone for owned in phones.values() for phone in owned]

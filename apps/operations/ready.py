@@ -90,5 +90,10 @@ def _answer(checks: Checks, request: HttpRequest) -> HttpResponse:
     return answer
 
 
+def checks() -> dict[str, str]:
+    """What each check of `GET ready` says: `ok`, `fault` or `timeout`."""
+    return _all.run()
+
+
 ready = require_safe(partial(_answer, _all))
 relay_ready = require_safe(partial(_answer, _of_relay))

@@ -13,7 +13,7 @@ from apps.subscriptions.models import Subscription, SubscriptionState, WakeUp
 from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants.inherited import settings_for
 
-Do = Literal["nothing", "send_credentials", "subscribe"]
+Do = Literal["nothing", "wait", "send_credentials", "subscribe"]
 
 # A new proof is asked for this long before the old one runs out, so that content never pauses.
 _AHEAD = timedelta(hours=4)
@@ -21,6 +21,8 @@ _AHEAD = timedelta(hours=4)
 # phones of a site join at once they wait for each other, and must not also keep us from it.
 POLL_SECONDS = 1
 _POLL_AT_MOST_S = 30
+# While a device that was let in proves itself anew nobody looks at the screen.
+_POLL_PROOF_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ def instruct(device: Device) -> Instruction:
 
 
 def _poll_seconds(device: Device) -> int:
+    if device.state != DeviceState.JOINING:
+        return _POLL_PROOF_S
     waited = (clock.now() - device.state_at).total_seconds()
     return max(POLL_SECONDS, min(_POLL_AT_MOST_S, int(waited / 4)))
 
@@ -67,7 +71,7 @@ def _task(device: Device, chosen: SubscriptionSettings) -> Do:
     if device.state in (DeviceState.REFUSED, DeviceState.RETIRED):
         return "subscribe"
     if Subscription.objects.filter(owner=device, state=SubscriptionState.PENDING).exists():
-        return "nothing"
+        return "wait"
     if device.state != DeviceState.ACTIVE or device.proved_at is None:
         return "send_credentials"
     ahead = min(_AHEAD, proof_lasts / 4)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import uuid
+from contextlib import suppress
 from datetime import datetime, timedelta
 
-from django.db import transaction
-from django.db.models import F, Q
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, transaction
+from django.db.models import Exists, F, OuterRef, Q
 
 from apps import clock
 from apps.devices import registry
@@ -33,6 +34,10 @@ DRAINED_AFTER = timedelta(hours=2)
 JOIN_LOST_AFTER = timedelta(minutes=15)
 REFUSAL_REMEMBERED = timedelta(hours=24)
 ENDED_KEPT = timedelta(days=30)
+# As long as somebody may ask why; a story is kept for 90 days.
+REFUSED_KEPT = timedelta(days=30)
+RETIRED_KEPT = timedelta(days=90)
+_AT_ONCE = 500
 
 
 def end(subscription_id: uuid.UUID, reason: str, *, shred_now: bool) -> bool:
@@ -143,7 +148,37 @@ def housekeeping() -> None:
     sealing.shred_all_but(in_use.values("id"))
     ended.filter(state_at__lt=now - ENDED_KEPT).delete()
     RefusedCredential.objects.filter(refused_at__lt=now - REFUSAL_REMEMBERED).delete()
+    _clear_devices(now)
+    _clear_mailboxes(now)
     get_log().purge()
+
+
+def _clear_devices(now: datetime) -> None:
+    """Delete the rows of phones that were not let in, or are long gone.
+
+    A phone that comes back is told `unknown_device`, and subscribes, as it would have been told to.
+    """
+    over = Q(state=DeviceState.REFUSED, state_at__lt=now - REFUSED_KEPT)
+    over |= Q(state=DeviceState.RETIRED, state_at__lt=now - RETIRED_KEPT)
+    for device in Device.objects.filter(over).select_related("mailbox")[:_AT_ONCE]:
+        leave(device)
+
+
+def _clear_mailboxes(now: datetime) -> None:
+    """Delete mailboxes that nothing hangs on any more, or that nobody ever proved to own."""
+    of_it = {"mailbox": OuterRef("pk")}
+    empty = Mailbox.objects.filter(created_at__lt=now - timedelta(hours=1)).exclude(
+        Exists(Device.objects.filter(**of_it))
+        | Exists(Subscription.objects.filter(**of_it))
+        | Exists(RefusedCredential.objects.filter(**of_it))
+    )
+    found = list(empty.values_list("pk", flat=True)[:_AT_ONCE])
+    if not found:
+        return
+    # Without the ORM's cascade, which would take a device along that joined a moment ago; the
+    # database refuses then, and the next time will do.
+    with suppress(IntegrityError), transaction.atomic():
+        empty.filter(pk__in=found)._raw_delete(DEFAULT_DB_ALIAS)
 
 
 def _end_left_behind(now: datetime) -> None:

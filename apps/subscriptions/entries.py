@@ -6,13 +6,16 @@ import hashlib
 import json
 import uuid
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from apps.exchange.ews.notification import Event
 
 JOIN = "join"
 MAIL = "mail"
+
+# Mail bears Exchange's time, gaps have ours: a catch-up looks back by so much more.
+CLOCKS_DIFFER = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +27,21 @@ class JoinWork:
     # The hash of the device's secret: whoever enrols the device anew has another one, and must
     # not get the proof of these credentials.
     enrolment: str = field(repr=False)
+    # In the log lines from here to the first push (apps/request_id.py).
+    request_id: str = ""
 
     def to_bytes(self) -> bytes:
         raw = {"device": str(self.device_id), "creds": self.creds, "enrolment": self.enrolment}
-        return json.dumps(raw).encode()
+        return json.dumps(raw | {"request": self.request_id}).encode()
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> JoinWork:
         raw = json.loads(payload)
         return cls(
-            device_id=uuid.UUID(raw["device"]), creds=raw["creds"], enrolment=raw["enrolment"]
+            device_id=uuid.UUID(raw["device"]),
+            creds=raw["creds"],
+            enrolment=raw["enrolment"],
+            request_id=raw.get("request", ""),
         )
 
 
@@ -51,6 +59,10 @@ class MailWork:
     # Fingerprints of the notification's PreviousWatermark and of its last event's Watermark.
     previous: str = ""
     last: str = ""
+    # Partitions whose dead letters this catch-up replays.
+    replays: tuple[str, ...] = ()
+    # The one device that this is for; empty: all of the mailbox.
+    device: str = ""
     # In the log lines of whatever this sets off (apps/request_id.py).
     request_id: str = ""
 
@@ -66,6 +78,10 @@ class MailWork:
             raw["s"] = self.catch_up_since.isoformat()
         if self.last:
             raw["w"] = [self.previous, self.last]
+        if self.replays:
+            raw["d"] = self.replays
+        if self.device:
+            raw["t"] = self.device
         if self.request_id:
             raw["r"] = self.request_id
         return json.dumps(raw, separators=(",", ":")).encode()
@@ -82,6 +98,8 @@ class MailWork:
             catch_up_since=datetime.fromisoformat(raw["s"]) if "s" in raw else None,
             previous=previous,
             last=last,
+            replays=tuple(raw.get("d", ())),
+            device=raw.get("t", ""),
             request_id=raw.get("r", ""),
         )
 

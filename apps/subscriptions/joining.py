@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -20,7 +21,7 @@ from weakref import WeakValueDictionary
 from django.conf import settings
 from django.db import transaction
 
-from apps import clock
+from apps import clock, request_id
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.eventlog.interface import Entry, EventLog, NewEntry
@@ -30,8 +31,8 @@ from apps.history import counters, names
 from apps.keypairs import sealing
 from apps.subscriptions import current, ending, refusals, states, wakeups, webhook_url
 from apps.subscriptions.database import in_joins_database
-from apps.subscriptions.entries import JOIN, MAIL, JoinWork, MailWork
-from apps.subscriptions.models import Subscription, SubscriptionState
+from apps.subscriptions.entries import CLOCKS_DIFFER, JOIN, MAIL, JoinWork, MailWork
+from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
@@ -44,6 +45,14 @@ DEADLINE_S: Final = 25.0
 # How long a join is tried again while Exchange is busy or away, before the device hears of it.
 PATIENCE = timedelta(minutes=10)
 _WAIT_FOR_OTHERS_S: Final = 0.5
+# The entry is in the log just before its rows are committed.
+_NOT_COMMITTED_S: Final = 0.2
+_COMMITTED_WITHIN_S: Final = 60.0
+# A fetch that is under way with what may be the same credentials is waited for so often and long.
+_FETCH_TRIES: Final = 10
+_FETCH_S: Final = 0.3
+_SERVED: Final = 0.0
+_SUBSCRIPTIONS_ASKED: Final = 50
 # Why an earlier join of a device ended.
 _JOINED_ANEW: Final = "joined_anew"
 
@@ -69,9 +78,10 @@ class _Case:
 
 
 def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
-    """Commit a pending subscription with its sealed credentials; call inside a transaction.
+    """Make a pending subscription with its sealed credentials; call inside a transaction.
 
-    Returns the log entry that the caller appends once that transaction has committed.
+    Returns the log entry that the caller appends as the last thing in that transaction: a process
+    that dies then leaves both or an entry of nothing, never a row that nobody works on.
     """
     _give_up_earlier(device)
     chosen = settings_for(device.og, SubscriptionSettings)
@@ -88,7 +98,8 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
         plaintext.encode(),
         room=webhook_url.room_for_credentials(subscription.id),
     )
-    work = JoinWork(device_id=device.id, creds=creds, enrolment=device.secret_hash)
+    work = JoinWork(device.id, creds, device.secret_hash, request_id.current())
+    log.info("device %s joins: subscription %s", device.id, subscription.id)
     return NewEntry(
         kind=JOIN, partition=webhook_url.name_of(subscription.id), payload=work.to_bytes()
     )
@@ -133,9 +144,10 @@ class Joiner:
 
         Returns None when the entry is done with, else the seconds after which to try again.
         """
+        request_id.work_on([JoinWork.from_bytes(entry.payload).request_id or request_id.new()])
         case = await in_joins_database(_load, entry)
-        if case is None:
-            return None
+        if not isinstance(case, _Case):
+            return case
         try:
             return await self._try(case)
         except errors.ExchangeError as error:
@@ -146,8 +158,11 @@ class Joiner:
         if not await in_joins_database(_proved, case, proof):
             return None
         turn = await in_joins_database(_turn, case)
+        if turn == _SERVED:
+            await in_joins_database(self._not_needed, case)
+            return None
         if turn is not None:
-            return turn or None
+            return turn
         joined = None
         if not case.subscription.foreign_hmac:
             joined = await self._server.join(
@@ -161,9 +176,12 @@ class Joiner:
         return None
 
     async def _prove(self, case: _Case) -> Proof:
-        """One login of an account at a time: many at once would all be tried before any counts."""
+        """One login of an account at a time: many at once would all be tried before any counts.
+
+        In this process by a lock, in all by a trial in the database.
+        """
         async with self._logins.setdefault(case.account, asyncio.Lock()):
-            await in_joins_database(refusals.check, case.mailbox, case.credentials)
+            await self._begin_trial(case)
             try:
                 return await self._server.prove(
                     case.endpoint, case.credentials, case.address, DEADLINE_S / 2
@@ -171,6 +189,28 @@ class Joiner:
             except errors.CredentialsRefused:
                 await in_joins_database(refusals.remember, case.mailbox, case.credentials)
                 raise
+            finally:
+                await in_joins_database(refusals.end_trial, case.mailbox, case.credentials)
+
+    async def _begin_trial(self, case: _Case) -> None:
+        """Wait until nobody else tries what may be the same credentials.
+
+        A fetch looks at the trials once it holds its entries, we look at the entries once we hold
+        the trial: of two that begin together one sees the other. It is we who step back.
+        """
+        waited_for_fetch = 0
+        while True:
+            if await in_joins_database(refusals.begin_trial, case.mailbox, case.credentials):
+                fetching = await in_joins_database(self._is_fetching, case)
+                if not fetching or waited_for_fetch >= _FETCH_TRIES:
+                    return
+                waited_for_fetch += 1
+                await in_joins_database(refusals.end_trial, case.mailbox, case.credentials)
+            await asyncio.sleep(_FETCH_S)
+
+    def _is_fetching(self, case: _Case) -> bool:
+        serving = Mailbox.objects.get(id=case.mailbox.pk).current_subscription
+        return serving is not None and self._log.is_held(MAIL, webhook_url.name_of(serving))
 
     def _complete(self, case: _Case, joined: Joined | None) -> None:
         """Make the subscription current, then look for mail that came in the gap before it."""
@@ -198,13 +238,53 @@ class Joiner:
         if old is not None and old != mine:
             since = self._served_until(old) or since
             ending.supersede(old)
-        gap = MailWork(creds=case.creds, catch_up_since=since)
         # From here on silence is noticed, even if Exchange never calls.
         self._log.sign_of_life(webhook_url.name_of(mine))
-        self._log.append(
-            NewEntry(kind=MAIL, partition=webhook_url.name_of(mine), payload=gap.to_bytes())
+        dead = self._dead_letters(case.mailbox)
+        self._catch_up(case, [since, *_silent_since(case), *dead.values()], dead)
+        log.info("subscription %s serves the mailbox now", mine)
+
+    def _not_needed(self, case: _Case) -> None:
+        """The mailbox is served. What nobody could be told is looked for with these credentials."""
+        mine = case.subscription.id
+        counters.count(names.JOINS, label="not_needed")
+        current.release(case.mailbox.pk, mine)
+        dead = self._dead_letters(case.mailbox)
+        untold = [*_silent_since(case), *dead.values()]
+        if not untold:
+            ending.end(mine, "not_needed", shred_now=True)
+            return
+        # As one that was superseded: its key lives until its one entry is worked on.
+        ending.end(mine, SUPERSEDED, shred_now=False)
+        # The others have been told, and might be told again of what was longer ago than marks last.
+        self._catch_up(case, untold, dead, only=None if dead else case.device)
+
+    def _catch_up(
+        self,
+        case: _Case,
+        untold_since: Iterable[datetime],
+        dead: Mapping[str, datetime],
+        only: Device | None = None,
+    ) -> None:
+        """Let the drain look for what came since and is unread, with this join's credentials."""
+        work = MailWork(
+            creds=case.creds,
+            catch_up_since=min(untold_since),
+            replays=tuple(dead),
+            device=str(only.id) if only else "",
+            request_id=request_id.current(),
         )
+        name = webhook_url.name_of(case.subscription.id)
+        self._log.append(NewEntry(kind=MAIL, partition=name, payload=work.to_bytes()))
+        if case.device.silent_since is not None:
+            registry.caught_up(case.device.id, case.device.silent_since)
         self._wake_drain()
+
+    def _dead_letters(self, mailbox: Mailbox) -> dict[str, datetime]:
+        """Since when each of the mailbox' subscriptions has dead letters; the newest are asked."""
+        rows = Subscription.objects.filter(mailbox=mailbox).order_by("-created_at")
+        every = rows.values_list("id", flat=True)[:_SUBSCRIPTIONS_ASKED]
+        return self._log.dead_since([webhook_url.name_of(one) for one in every])
 
     def _served_until(self, subscription_id: uuid.UUID) -> datetime | None:
         """Since when mail may have gone untold: the last sign of life, or the trouble before it."""
@@ -215,18 +295,31 @@ class Joiner:
             times.append(old.silent_since)
             if old.state == SubscriptionState.SUSPECT:
                 times.append(old.state_at)
-        return min((time for time in times if time is not None), default=None)
+        known = min((at for at in times if at is not None), default=None)
+        return known and known - CLOCKS_DIFFER
 
 
-def _load(entry: Entry) -> _Case | None:
-    """Everything about a join, or None when it is over: done, given up, or its device is gone."""
+def _silent_since(case: _Case) -> list[datetime]:
+    """Since when the device has been told nothing, if it was."""
+    since = case.device.silent_since
+    return [] if since is None else [since - CLOCKS_DIFFER]
+
+
+def _load(entry: Entry) -> _Case | float | None:
+    """Everything about a join, or None when it is over: done, given up, or its device is gone.
+
+    A number: its rows are not there yet; look again after so many seconds.
+    """
     work = JoinWork.from_bytes(entry.payload)
     subscription = (
         Subscription.objects.select_related("mailbox__mail_system", "owner__og")
         .filter(id=webhook_url.id_of(entry.partition))
         .first()
     )
-    if subscription is None or subscription.owner is None:
+    if subscription is None:
+        young = time.time() - entry.appended_at < _COMMITTED_WITHIN_S
+        return _NOT_COMMITTED_S if young else None
+    if subscription.owner is None:
         return None
     mailbox, device = subscription.mailbox, subscription.owner
     promoted = subscription.state == SubscriptionState.ACTIVE
@@ -273,23 +366,17 @@ def _proved(case: _Case, proof: Proof) -> bool:
 
 
 def _turn(case: _Case) -> float | None:
-    """Whose turn it is: None is ours; 0 nobody's, for the mailbox is served; else wait so long."""
+    """Whose turn it is: None is ours; `_SERVED` nobody's, for it is served; else wait so long."""
     mailbox = Mailbox.objects.get(id=case.mailbox.pk)
     served = current.serving(mailbox)
     if served is not None and served.id != case.subscription.id:
-        ending.end(case.subscription.id, "not_needed", shred_now=True)
-        counters.count(names.JOINS, label="not_needed")
-        current.release(mailbox.pk, case.subscription.id)
-        return 0.0
+        return _SERVED
     if not current.claim(mailbox.pk, case.subscription.id):
         return _WAIT_FOR_OTHERS_S
     # Served between our look and our claim? Then the claim was free because the other one is done.
     served = current.serving(Mailbox.objects.get(id=mailbox.pk))
     if served is not None and served.id != case.subscription.id:
-        current.release(mailbox.pk, case.subscription.id)
-        ending.end(case.subscription.id, "not_needed", shred_now=True)
-        counters.count(names.JOINS, label="not_needed")
-        return 0.0
+        return _SERVED
     return None
 
 
@@ -323,7 +410,7 @@ def _password_changed(mailbox: Mailbox) -> None:
 
     Else the next good proof would find the mailbox served.
     """
-    registry.demand_proof(mailbox.pk)
+    wakeups.demand_proof(mailbox.pk)
     serving = Mailbox.objects.get(id=mailbox.pk).current_subscription
     if serving is not None:
         states.move(serving, SubscriptionState.SUSPECT, "credentials_refused")

@@ -60,13 +60,18 @@ class Subscription(models.Model):
 
 
 class RefusedCredential(models.Model):
-    """Credentials that Exchange answered with 401: never tried again, lest the account locks."""
+    """Credentials that Exchange answered with 401: never tried again, lest the account locks.
+
+    With `trial_until` they are being tried just now by one worker; after that time it has died.
+    """
 
     mailbox = models.ForeignKey(Mailbox, on_delete=models.CASCADE)
     credential_hmac = models.CharField(max_length=64)
     # HMAC of the user name in its mail system: how often one account was refused lately.
     account_hmac = models.CharField(max_length=64, default="", db_index=True)
     refused_at = models.DateTimeField(default=clock.now)
+    # By the real clock, as the calls that it outlives.
+    trial_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         db_table = "subscriptions_refused_credential"

@@ -8,8 +8,8 @@ account is left alone for a while, whichever mailboxes were claimed with it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
 
 from django.db import IntegrityError, transaction
 
@@ -23,6 +23,12 @@ from apps.vault.lookup import lookup_hmac
 # Below the five wrong tries, within half an hour, after which directories lock an account.
 REFUSALS_AT_MOST: Final = 4
 REFUSALS_WITHIN: Final = timedelta(minutes=30)
+# Longer than a login may take (joining.DEADLINE_S).
+TRIAL: Final = timedelta(seconds=30)
+
+Standing = Literal["refused", "on_trial"]
+REFUSED: Final = "refused"
+ON_TRIAL: Final = "on_trial"
 
 
 class AccountAtRisk(errors.ExchangeError):
@@ -34,44 +40,91 @@ class AccountAtRisk(errors.ExchangeError):
 
 def remember(mailbox: Mailbox, credentials: Credentials) -> None:
     """Record a 401."""
+    row = RefusedCredential.objects.filter(
+        mailbox=mailbox, credential_hmac=_hmac(mailbox, credentials)
+    )
+    if row.filter(trial_until=None).exists():
+        return
+    if not row.update(trial_until=None, refused_at=clock.now()):
+        _add(mailbox, credentials, trial_until=None)
+
+
+def begin_trial(mailbox: Mailbox, credentials: Credentials) -> bool:
+    """Ask to be the one who tries to log in with credentials that may be wrong.
+
+    So that workers that meet a changed password at the same instant try it once. False: another
+    one is at it; ask again shortly. True: end it by `end_trial`, or by `remember`.
+
+    Raises:
+        CredentialsRefused: these credentials were refused before.
+        AccountAtRisk: too many others of the same account were, lately.
+    """
+    _check(mailbox, credentials)
+    until = datetime.now(UTC) + TRIAL
+    if _add(mailbox, credentials, trial_until=until):
+        return True
+    abandoned = RefusedCredential.objects.filter(
+        mailbox=mailbox,
+        credential_hmac=_hmac(mailbox, credentials),
+        trial_until__lt=datetime.now(UTC),
+    )
+    return bool(abandoned.update(trial_until=until))
+
+
+def end_trial(mailbox: Mailbox, credentials: Credentials) -> None:
+    """They were not refused."""
+    RefusedCredential.objects.filter(
+        mailbox=mailbox, credential_hmac=_hmac(mailbox, credentials)
+    ).exclude(trial_until=None).delete()
+
+
+def _add(mailbox: Mailbox, credentials: Credentials, trial_until: datetime | None) -> bool:
+    """False when there is a row already: remembered, or on trial."""
     try:
         with transaction.atomic():
             RefusedCredential.objects.create(
                 mailbox=mailbox,
                 credential_hmac=_hmac(mailbox, credentials),
                 account_hmac=account(mailbox, credentials),
+                trial_until=trial_until,
             )
     except IntegrityError:
-        pass  # remembered already, by another worker
+        return False
+    return True
 
 
 def known(mailbox: Mailbox, credentials: Credentials) -> bool:
     """Whether Exchange has refused exactly these credentials within the last day."""
-    return bool(known_among([(mailbox, credentials)]))
+    return known_among([(mailbox, credentials)]).get((mailbox.pk, credentials)) == REFUSED
 
 
-def known_among(pairs: Iterable[tuple[Mailbox, Credentials]]) -> set[tuple[int, Credentials]]:
-    """Those of the credentials, by the mailbox' key, that `known` is true of. One query."""
+def known_among(
+    pairs: Iterable[tuple[Mailbox, Credentials]],
+) -> dict[tuple[int, Credentials], Standing]:
+    """What is known against credentials, by the mailbox' key; the others are not there. One query.
+
+    `refused`, or `on_trial` by another worker, which will know soon.
+    """
     by_hmac = {_hmac(mailbox, given): (mailbox.pk, given) for mailbox, given in pairs}
     if not by_hmac:
-        return set()
+        return {}
+    now = datetime.now(UTC)
     found = RefusedCredential.objects.filter(credential_hmac__in=list(by_hmac))
-    return {by_hmac[refused] for refused in found.values_list("credential_hmac", flat=True)}
+    return {
+        by_hmac[hmac]: REFUSED if until is None else ON_TRIAL
+        for hmac, until in found.values_list("credential_hmac", "trial_until")
+        if until is None or until > now
+    }
 
 
-def check(mailbox: Mailbox, credentials: Credentials) -> None:
-    """Refuse a login that must not be tried.
-
-    Raises:
-        CredentialsRefused: these credentials were refused before.
-        AccountAtRisk: too many others of the same account were, lately.
-    """
+def _check(mailbox: Mailbox, credentials: Credentials) -> None:
     if known(mailbox, credentials):
         raise errors.CredentialsRefused
     lately = RefusedCredential.objects.filter(
         account_hmac=account(mailbox, credentials),
         refused_at__gt=clock.now() - REFUSALS_WITHIN,
-    )
+    ).exclude(credential_hmac=_hmac(mailbox, credentials))
+    # Those on trial count: each may be refused.
     if lately.count() >= REFUSALS_AT_MOST:
         raise AccountAtRisk
 

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 # When the next silent push is due after the first, the second, …; the last goes on for ever.
 _INTERVALS: Final = (timedelta(minutes=25), timedelta(hours=1), timedelta(hours=6))
 _VISIBLE_AFTER: Final = 3
+# Why a phone is woken that hears nothing until it has proved itself: its user must soon know.
+REFUSED: Final = "credentials_refused"
+_VISIBLE_AFTER_REFUSAL: Final = 1
 _SPREAD_S: Final = 20
 _MOST_AT_ONCE: Final = 500
 # A second's share goes out in so many parts.
@@ -73,6 +76,13 @@ def wake_mailboxes(subscription_ids: Collection[uuid.UUID], reason: str) -> None
         ).values_list("id", flat=True),
         reason,
     )
+
+
+def demand_proof(mailbox_id: int) -> None:
+    """After a refusal at Exchange: every phone is silent until its own proof, and asked for it."""
+    awake = Device.objects.filter(mailbox_id=mailbox_id, state=DeviceState.ACTIVE)
+    registry.demand_proof(mailbox_id)
+    ask(awake.values_list("id", flat=True), REFUSED)
 
 
 def ask(device_ids: Iterable[uuid.UUID], reason: str) -> None:
@@ -137,7 +147,12 @@ def _choose(due: QuerySet[WakeUp], system: int, allowance: int) -> list[WakeUp]:
     chosen: list[WakeUp] = []
     rows = due.filter(device__mailbox__mail_system_id=system).order_by("due_at")
     for wakeup in rows.select_related("device__mailbox", "device__og")[: 2 * allowance]:
-        if checkin.task_of(wakeup.device) != "send_credentials":
+        task = checkin.task_of(wakeup.device)
+        if task == "wait":
+            # Its proof is under way: that takes the wake-up away, or leaves it.
+            later = clock.now() + _AGAIN
+            WakeUp.objects.filter(device_id=wakeup.device_id).update(due_at=later)
+        elif task != "send_credentials":
             wakeup.delete()
         elif len(chosen) < allowance:
             chosen.append(wakeup)
@@ -150,7 +165,8 @@ def _send(client: CnsClient, chosen: Sequence[WakeUp]) -> int:
     """Note the next time before the push: a crash between loses one, and none rings twice."""
     calls: dict[Service, list[tuple[WakeUp, Push]]] = {}
     for wakeup in chosen:
-        visible = wakeup.sent >= _VISIBLE_AFTER and wakeup.visible_at is None
+        patience = _VISIBLE_AFTER_REFUSAL if wakeup.reason == REFUSED else _VISIBLE_AFTER
+        visible = wakeup.sent >= patience and wakeup.visible_at is None
         interval = _INTERVALS[min(wakeup.sent, len(_INTERVALS) - 1)]
         as_read = WakeUp.objects.filter(
             device_id=wakeup.device_id, sent=wakeup.sent, due_at=wakeup.due_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cryptography import x509
 from django.conf import settings
 
 from apps.tenants.ews_urls import EwsUrlRefused, normal_host, normal_url, refuse_special_address
@@ -25,13 +26,7 @@ def add_mail_system(
         EwsUrlRefused: a host or the default address may not be called, or the default address is
             on none of the hosts (`ews_url_not_listed`).
     """
-    listed = sorted({normal_host(host) for host in hosts})
-    for host in listed:
-        refuse_special_address(host, settings.ENS.guard_exceptions)
-    if default_ews_url:
-        host, default_ews_url = normal_url(default_ews_url)
-        if host not in listed:
-            raise EwsUrlRefused("ews_url_not_listed")
+    listed, default_ews_url = checked(hosts, default_ews_url)
     return MailSystem.objects.create(
         og=og,
         name=name,
@@ -40,6 +35,31 @@ def add_mail_system(
         ca_pem=ca_pem,
         allow_private=allow_private,
     )
+
+
+def checked(hosts: Sequence[str], default_ews_url: str) -> tuple[list[str], str]:
+    """Hosts and default address as they are stored.
+
+    Raises:
+        EwsUrlRefused: see `add_mail_system`.
+    """
+    listed = sorted({normal_host(host) for host in hosts})
+    for host in listed:
+        refuse_special_address(host, settings.ENS.guard_exceptions)
+    if default_ews_url:
+        host, default_ews_url = normal_url(default_ews_url)
+        if host not in listed:
+            raise EwsUrlRefused("ews_url_not_listed")
+    return listed, default_ews_url
+
+
+def check_ca_pem(pem: str) -> None:
+    """Make sure that a CA bundle holds certificates in PEM, and nothing else but text.
+
+    Raises:
+        ValueError: it doesn't.
+    """
+    x509.load_pem_x509_certificates(pem.encode("ascii"))
 
 
 def mail_system_for(og: OrganizationGroup, ews_url: str | None) -> tuple[MailSystem, str]:

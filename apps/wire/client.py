@@ -19,7 +19,7 @@ import asyncio
 import re
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -57,6 +57,8 @@ __all__ = [
 ]
 
 AddressCheck = Callable[[IPv4Address | IPv6Address], None]
+# What is called when a transfer has ended: with None, or with libcurl's error number and text.
+Settle = Callable[[tuple[int, str] | None], None]
 # Given an answer's status and headers: who takes its body, part by part, or None to keep it whole.
 BodyTaker = Callable[[int, Mapping[str, str]], Callable[[bytes], None] | None]
 
@@ -160,6 +162,12 @@ class _Transfer:
         self.error: tuple[int, str] | None = None
         self.permitted = self.refused = False
 
+    def settle(self, error: tuple[int, str] | None) -> None:
+        """The transfer has ended; whoever waits goes on."""
+        if not self.future.done():
+            self.error = error
+            self.future.set_result(None)
+
     def open_socket(self, _purpose: int, address: Any) -> Any:
         """Called by libcurl before it connects, once for each address it tries."""
         family, kind, protocol, peer = address
@@ -185,7 +193,7 @@ class _Transfer:
         try:
             if self.taker is None:
                 assert self.take is not None
-                self.taker = self.take(*_status_and_headers(self.head)) or self.body.append
+                self.taker = self.take(*status_and_headers(self.head)) or self.body.append
             self.taker(part)
         except Exception as error:  # noqa: BLE001 - `perform` raises it where the caller sees it
             self.spoilt = error
@@ -234,7 +242,7 @@ class Client:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
-        self._running: dict[Any, _Transfer] = {}
+        self._running: dict[Any, Settle] = {}
         self._idle: list[Any] = []
         self._watched: dict[int, int] = {}
         self._closed = False
@@ -254,7 +262,7 @@ class Client:
             ResponseTooLarge: the body is larger than `max_response_bytes`.
             ProtocolFailed: the answer isn't HTTP, or the request's URL or headers are malformed.
         """
-        loop = self._bind()
+        loop = self.bind()
         if request.deadline_s <= 0:
             raise DeadlineExceeded
         if self._proxy is None:
@@ -294,8 +302,7 @@ class Client:
         handle = self._idle.pop() if self._idle else pycurl.Curl()
         try:
             _prepare(handle, request, transfer)
-            self._multi.add_handle(handle)
-            self._running[handle] = transfer
+            self.add(handle, transfer.settle)
             await transfer.future
             if transfer.spoilt is not None:
                 raise transfer.spoilt
@@ -305,17 +312,21 @@ class Client:
         finally:
             self._release(handle)
 
+    def add(self, handle: Any, settle: Settle) -> None:
+        """Begin a transfer on a handle that is set up already; `posts.py` has such.
+
+        `settle` is called in the event loop when it has ended and the handle is free again.
+        """
+        self._multi.add_handle(handle)
+        self._running[handle] = settle
+
     async def close(self) -> None:
         """Close every connection; requests under way fail with ConnectFailed."""
         if self._closed:
             return
         self._closed = True
-        for transfer in self._running.values():
-            if not transfer.future.done():
-                transfer.error = (-1, "")
-                transfer.future.set_result(None)
         for handle in list(self._running):
-            self._release(handle)
+            self._settle(handle, _CLOSED)
         if self._timer is not None:
             self._timer.cancel()
         for descriptor in list(self._watched):
@@ -324,7 +335,8 @@ class Client:
         # It waits for resolver threads, which hang for seconds where a name server is silent.
         await asyncio.to_thread(self._multi.close)
 
-    def _bind(self) -> asyncio.AbstractEventLoop:
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """The running loop, which must be the one of the first call; ConnectFailed when closed."""
         if self._closed:
             raise ConnectFailed("client_closed")
         loop = asyncio.get_running_loop()
@@ -413,11 +425,9 @@ class Client:
                 self._settle(handle, (number, text))
 
     def _settle(self, handle: Any, error: tuple[int, str] | None) -> None:
-        transfer = self._running.pop(handle)
+        settle = self._running.pop(handle)
         self._multi.remove_handle(handle)
-        if not transfer.future.done():
-            transfer.error = error
-            transfer.future.set_result(None)
+        settle(error)
 
 
 def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
@@ -437,7 +447,7 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
     setopt(pycurl.PROTOCOLS, _PROTOCOLS[scheme])
     setopt(pycurl.PROXY, "")
     setopt(pycurl.NOSIGNAL, 1)
-    setopt(pycurl.HTTPHEADER, _header_lines(request.headers))
+    setopt(pycurl.HTTPHEADER, header_lines(request.headers))
     setopt(pycurl.TIMEOUT_MS, max(1, int(request.deadline_s * 1000)))
     setopt(pycurl.MAXFILESIZE_LARGE, request.max_response_bytes)
     setopt(pycurl.HEADERFUNCTION, transfer.head.append)
@@ -462,14 +472,15 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
     else:
         setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     if scheme == "https":
-        _prepare_tls(setopt, request.tls)
+        prepare_tls(setopt, request.tls)
 
 
 def _is_connected(_socket: Any, _purpose: int) -> int:
     return int(pycurl.SOCKOPT_ALREADY_CONNECTED)
 
 
-def _prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
+def prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
+    """Set on a handle how the peer is verified, and who we are."""
     setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
     for option, value in trust_options(tls.ca_pem):
         setopt(option, value)
@@ -482,24 +493,35 @@ def _prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
         setopt(pycurl.SSL_SESSIONID_CACHE, 0)
 
 
-def _header_lines(headers: tuple[tuple[str, str], ...]) -> list[bytes]:
-    """The caller's headers, without the ones that libcurl and pycurl would add."""
-    lines = [b"Accept:", b"Content-Type:", b"Expect:", b"User-Agent:"]
-    for name, value in headers:
-        # A value-less "Name:" would remove the header; "Name;" sends it empty.
-        line = f"{name}: {value}" if value else f"{name};"
-        if _NOT_IN_HEADER.search(line):
-            raise ProtocolFailed("header_malformed")
-        lines.append(line.encode())
-    return lines
+# libcurl and pycurl would add these.
+_NOT_OF_LIBCURL = (b"Accept:", b"Content-Type:", b"Expect:", b"User-Agent:")
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> list[bytes]:
+    """The caller's headers for libcurl, without the ones that it would add; ProtocolFailed."""
+    return [*_NOT_OF_LIBCURL, *(header_line(name, value) for name, value in headers)]
+
+
+def header_line(name: str, value: str) -> bytes:
+    """One header for libcurl.
+
+    Raises:
+        ProtocolFailed: `header_malformed`: a line break or a NUL in it.
+    """
+    # A value-less "Name:" would remove the header; "Name;" sends it empty.
+    line = f"{name}: {value}" if value else f"{name};"
+    if _NOT_IN_HEADER.search(line):
+        raise ProtocolFailed("header_malformed")
+    return line.encode()
 
 
 def _response(handle: Any, transfer: _Transfer) -> Response:
-    _, headers = _status_and_headers(transfer.head)
+    _, headers = status_and_headers(transfer.head)
     return Response(handle.getinfo(pycurl.RESPONSE_CODE), headers, b"".join(transfer.body))
 
 
-def _status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
+def status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
+    """Of the lines of an answer's head, interim answers (1xx) before it left out."""
     status = 0
     headers: dict[str, str] = {}
     for line in head:
@@ -517,6 +539,8 @@ def _status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
 
 # CURLE_HTTP2_STREAM, which pycurl has no name for: a stream that the peer has reset.
 _E_HTTP2_STREAM = 92
+
+_CLOSED = (-1, "")
 
 _ERRORS: dict[int, tuple[type[WireError], str]] = {
     -1: (ConnectFailed, "client_closed"),
@@ -551,5 +575,10 @@ def _error(transfer: _Transfer) -> WireError:
     refused = transfer.refused and not transfer.permitted
     if refused and number in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT):
         return AddressRefused()
+    return error_of(number)
+
+
+def error_of(number: int) -> WireError:
+    """The typed error for one of libcurl's numbers; its text names hosts and is left out."""
     kind, code = _ERRORS.get(number, (ProtocolFailed, f"curl_{number}"))
     return kind(code)

@@ -55,6 +55,7 @@ class Job:
         done = self.does(entries)
         outcome.seen += done.seen
         outcome.retry_after_s = done.retry_after_s
+        outcome.caught_up = done.caught_up
 
 
 class Site:
@@ -147,8 +148,9 @@ async def test_marks_are_written_with_the_acknowledgement(site: Site) -> None:
     assert site.job.written == ["mark"]
 
 
+@pytest.mark.parametrize("error", [LogUnavailable("OperationalError"), RuntimeError("odd")])
 async def test_what_a_log_could_not_take_is_recorded_later(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     failures = 3
     real = site.log.acknowledge
@@ -157,7 +159,7 @@ async def test_what_a_log_could_not_take_is_recorded_later(
         nonlocal failures
         failures -= 1
         if failures >= 0:
-            raise LogUnavailable("OperationalError")
+            raise error
         real(ids)
 
     monkeypatch.setattr(site.log, "acknowledge", sometimes)
@@ -288,3 +290,17 @@ async def test_a_drain_returns_with_nothing_held(site: Site) -> None:
     await site.drain.run(0.1, linger_s=0.0)
     assert await depth(site) == 0
     assert not await in_database(LogEntry.objects.filter(holder="worker").exists)
+
+
+@pytest.mark.parametrize("caught_up", [True, False])
+async def test_dead_letters_are_kept_until_they_were_looked_for(
+    site: Site, caught_up: bool
+) -> None:
+    anna, _ = site.names
+    await in_database(site.append, anna)
+    (entry,) = await in_database(site.log.claim, MAIL, "other", 1, 30)
+    await in_database(site.log.bury, entry.id, "too_old")
+    site.job.does = lambda _entries: Outcome(caught_up=caught_up)
+    await in_database(site.append, anna)
+    await site.run()
+    assert (await in_database(site.log.dead_since, [anna]) == {}) is caught_up

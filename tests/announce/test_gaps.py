@@ -37,7 +37,7 @@ def test_watermarks_that_do_not_join_up_are_a_gap(
 ) -> None:
     row = Subscription(watermark=known, watermark_at=NOON, created_at=NOON - timedelta(days=1))
     since = missed_since(row, works, heartbeat)
-    assert since == (NOON - timedelta(minutes=1) if gap else None)
+    assert since == (NOON - timedelta(minutes=2) if gap else None)
 
 
 def test_the_last_watermark_is_the_newest_that_is_known() -> None:

@@ -10,11 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from joserfc.jwk import ECKey
 
 from apps import clock
 from apps.announce.context import Context, Target
+from apps.announce.envelope import Envelope
 from apps.announce.mailbox_job import MailboxJob, Outcome
-from apps.announce.policy import Rules
+from apps.announce.policy import Rules, vip_hmac
 from apps.announce.pushing import Pusher
 from apps.cns.answer import Result
 from apps.cns.client import Push
@@ -23,7 +25,9 @@ from apps.eventlog.interface import Entry
 from apps.eventlog.table import TableLog
 from apps.exchange import errors
 from apps.exchange.ews.notification import Event
-from apps.exchange.interface import Credentials, Described, Endpoint
+from apps.exchange.interface import Credentials, Described, Endpoint, Extras, Item
+from apps.keypairs.signing import Signer
+from apps.subscriptions import refusals
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import MAIL, MailWork
 from apps.subscriptions.models import Subscription
@@ -35,17 +39,20 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Exchange:
-    """Answers with nothing new, unless it is told to fail."""
+    """Answers with nothing new, unless it is told to fail or given items."""
 
     def __init__(self) -> None:
         self.error: errors.ExchangeError | None = None
         self.calls = 0
+        self.items: dict[str, Item] = {}
+        self.asked: list[Extras] = []
 
-    async def describe(self, *_: Any) -> Described:
+    async def describe(self, *asked: Any) -> Described:
         self.calls += 1
+        self.asked.append(asked[-1])
         if self.error:
             raise self.error
-        return Described(items={}, unread_count=0)
+        return Described(items=self.items, unread_count=len(self.items))
 
     async def newest_unread(self, *_: Any) -> list[Any]:
         self.calls += 1
@@ -62,6 +69,7 @@ class Relay:
         self.reached: set[tuple[str, str]] = set()
         self.answers_for = 1000
         self.hangs = asyncio.Event()
+        self.payloads: list[dict[str, Any]] = []
 
     async def send(
         self, service: str, pushes: Sequence[Push], on_result: Callable[[Result], None]
@@ -71,6 +79,7 @@ class Relay:
                 self.hangs.set()
                 await asyncio.sleep(30)
             self.reached.add((service, push.token))
+            self.payloads.append(push.payload)
             said = push.payload["data"] if service == "fcm" else push.payload["aps"].get("alert")
             self.titles += [(said or {}).get("title", "")]
             on_result(Result(push.id, "accepted"))
@@ -78,6 +87,12 @@ class Relay:
 
 OPEN = Rules("sender_subject", vips=None, sound="default", group_conversations=True)
 PHONE = Target(uuid.uuid4(), "apns", "com.example", "ab" * 32, OPEN)
+
+
+def mail(item_id: str, sender: str, **more: str) -> Item:
+    return Item(
+        item_id, "message", sender, f"{sender}@Example.com", "Lunch?", None, False, "", **more
+    )
 
 
 class Site:
@@ -91,6 +106,7 @@ class Site:
             mailbox=mailbox, state="active", ews_url="https://mail.example.com/"
         )
         self.exchange, self.relay = Exchange(), Relay()
+        self.standing: refusals.Standing | None = None
         pushers = {name: Pusher(self.relay, name) for name in ("apns", "fcm")}  # type: ignore
         self.job = MailboxJob(TableLog(), self.exchange, pushers)  # type: ignore[arg-type]
 
@@ -106,12 +122,12 @@ class Site:
             mailbox=self.subscription.mailbox,
             endpoint=Endpoint("https://mail.example.com/"),
             credentials=Credentials("basic", "anna", "secret"),
-            refused=False,
+            standing=self.standing,
             unlisted=False,
             works=(work,),
             targets=targets,
             missed_since=None,
-            has_dead_letters=False,
+            dead_letters=(),
             catch_up_limit=10,
         )
         await self.job.run(context, [Entry(1, MAIL, "p", b"", time.time(), 1)], outcome)
@@ -186,3 +202,80 @@ async def test_each_phone_is_reached_through_its_own_push_service(site: Site) ->
     )
     await site.run(NEW, phones)
     assert site.relay.reached == {("apns", "ab" * 32), ("fcm", "cd" * 32)}
+
+
+def with_rules(**changes: Any) -> Target:
+    return replace(PHONE, device_id=uuid.uuid4(), rules=replace(OPEN, **changes))
+
+
+async def test_who_may_hear_nothing_gets_the_badge_and_is_not_told_later(site: Site) -> None:
+    site.exchange.items = {"i": mail("i", "Ben")}
+    outcome = await site.run(NEW, (with_rules(level="none"),))
+    assert site.relay.payloads == [{"aps": {"badge": 1}, "ens": {"v": 1, "kind": "badge"}}]
+    assert (outcome.seen, len(outcome.hushed)) == ([], 1)
+
+
+async def test_only_vips_ring_where_only_they_may(site: Site) -> None:
+    site.exchange.items = {"i": mail("i", "Ben"), "j": mail("j", "Boss")}
+    vips = frozenset({await in_database(vip_hmac, "boss@example.com")})
+    two = MailWork("c", events=tuple(Event("NewMail", item_id=id) for id in ("i", "j")))
+    outcome = await site.run(two, (with_rules(vips=vips),))
+    assert site.relay.titles == ["Boss"]
+    assert (len(outcome.seen), len(outcome.hushed)) == (1, 1)
+
+
+async def test_mail_whose_sender_is_not_known_in_time_may_be_a_vips(site: Site) -> None:
+    site.exchange.error = errors.Unreachable()
+    await site.run(NEW, (with_rules(vips=frozenset()),))
+    assert site.relay.titles == ["New mail"]
+
+
+async def test_exchange_is_asked_only_for_what_some_phone_may_hear(site: Site) -> None:
+    await site.run(NEW, (with_rules(group_conversations=False), with_rules(level="none")))
+    await site.run(NEW, (with_rules(group_conversations=False), with_rules(level="preview")))
+    assert site.exchange.asked == [Extras(False, True), Extras(True, True)]
+
+
+async def test_mails_of_one_conversation_have_one_thread_on_a_device(site: Site) -> None:
+    site.exchange.items = {"i": mail("i", "Ben", conversation_id="secret-conversation")}
+    for target in (one := with_rules(), one, with_rules(), with_rules(group_conversations=False)):
+        await site.run(replace(NEW), (replace(target, device_id=target.device_id),))
+        site.job.marks_written(list(site.job._unwritten))
+    threads = [payload["aps"].get("thread-id") for payload in site.relay.payloads]
+    assert threads[0] == threads[1] != threads[2] != threads[3] is None
+    assert "secret" not in str(site.relay.payloads)
+
+
+async def test_a_damaged_content_key_costs_that_phone_the_details_only(site: Site) -> None:
+    site.exchange.items = {"i": mail("i", "Ben")}
+    signer = Signer("k", ECKey.generate_key("P-256"))
+    broken = replace(PHONE, envelope=Envelope(PHONE.device_id, "{}", signer))
+    await site.run(NEW, (broken, with_rules()))
+    assert sorted(site.relay.titles) == ["Ben", "New mail"]
+
+
+async def test_a_gap_counts_as_looked_for_only_once_exchange_has_answered(site: Site) -> None:
+    assert (await site.run(GAP)).caught_up
+    assert not (await site.run(NEW)).caught_up
+    assert not (await site.run(GAP, targets=())).caught_up
+    for error in (errors.Unreachable(), errors.CredentialsRefused()):
+        site.exchange.error = error
+        assert not (await site.run(GAP)).caught_up
+    # The subscription that takes over looks back as far.
+    await in_database(site.subscription.refresh_from_db)
+    assert site.subscription.silent_since == GAP.catch_up_since
+
+
+async def test_a_fetch_waits_for_who_tries_the_same_credentials_and_hears_of_a_refusal(
+    site: Site,
+) -> None:
+    mailbox, credentials = site.subscription.mailbox, Credentials("basic", "anna", "secret")
+    assert await in_database(refusals.begin_trial, mailbox, credentials)
+    site.standing = refusals.ON_TRIAL
+    run = asyncio.create_task(site.run(NEW))
+    await asyncio.sleep(0.5)
+    assert site.exchange.calls == 0
+    await in_database(refusals.remember, mailbox, credentials)
+    await run
+    assert site.exchange.calls == 0
+    assert site.relay.titles == ["New mail"]

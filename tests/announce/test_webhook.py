@@ -87,6 +87,26 @@ def test_a_sign_of_life_is_no_entry(hook: Hook) -> None:
     assert claimed() == []
 
 
+def test_a_sign_of_life_costs_no_query(
+    hook: Hook, django_assert_num_queries: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook.status(envelope(STATUS))  # reads the row, the MAC key, and the log's copies
+    with django_assert_num_queries(0):
+        assert hook.status(envelope(STATUS)) == "OK"
+
+
+def test_a_sign_of_life_replays_dead_letters_for_it_brings_credentials(hook: Hook) -> None:
+    hook.status()
+    (entry,) = get_log().claim(MAIL, "test", 100, 30)
+    get_log().bury(entry.id, "too_old")
+    assert hook.status(envelope(STATUS)) == "OK"
+    (work,) = claimed()
+    assert (work.creds, [event.kind for event in work.events]) == ("Y3JlZHM", ["Status"])
+    get_log().revive([entry.partition])
+    assert hook.status(envelope(STATUS)) == "OK"
+    assert get_log().depth(MAIL) == 1
+
+
 def test_the_first_sign_of_a_pending_subscription_names_it(hook: Hook) -> None:
     Subscription.objects.update(state="pending", foreign_hmac="")
     assert hook.status(envelope(STATUS)) == "OK"

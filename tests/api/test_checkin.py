@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from datetime import timedelta
@@ -9,13 +10,16 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from joserfc.jwk import ECKey
 
 from apps import clock
+from apps.announce.policy import Quiet, Wishes, vip_hmac
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState
 from apps.eventlog.factory import get_log
-from apps.keypairs import signing
+from apps.eventlog.interface import LogUnavailable
 from apps.keypairs.models import SealedCredential
+from apps.operations import device_actions
 from apps.subscriptions import current, webhook_url
 from apps.subscriptions.models import Subscription
 from tests.api.conftest import Api
@@ -67,13 +71,16 @@ def phone(api: Api) -> Phone:
 def test_a_joining_device_waits(phone: Phone) -> None:
     answer = phone.checkin()
     assert answer.status_code == 200
-    assert answer.json() == {
+    told = answer.json()
+    (current, following) = told.pop("signing_keys")["keys"]
+    assert (current["alg"], current["crv"], "d" in current) == ("ES256", "P-256", False)
+    assert current["kid"] != following["kid"]
+    assert told == {
         "state": "joining",
         "code": None,
-        "do": "nothing",
+        "do": "wait",
         "checkin_seconds": 3600,
         "poll_seconds": 1,
-        "signing_keys": signing.public_keys(phone.og()),
     }
 
 
@@ -127,6 +134,37 @@ def test_credentials_begin_a_new_join(phone: Phone) -> None:
     assert phone.checkin(**CREDENTIALS).status_code == 200
     assert Subscription.objects.filter(owner_id=phone.id, state="pending").count() == 1
     assert get_log().depth("join") == 2
+
+
+def test_while_a_new_proof_is_under_way_the_app_comes_back_for_the_outcome(phone: Phone) -> None:
+    phone.join()
+    told = phone.checkin(**CREDENTIALS).json()
+    assert (told["state"], told["do"], told["poll_seconds"]) == ("active", "wait", 10)
+
+
+def test_the_push_token_of_a_blocked_phone_blocks_and_is_no_fault_of_the_server(
+    api: Api, phone: Phone
+) -> None:
+    other = Phone(api, push_token="cd" * 32)
+    blocked = Device.objects.get(id=other.id)
+    device_actions.block(blocked, device_actions.By("test"), shred_now=False)
+    answer = phone.checkin(push_token="cd" * 32)
+    assert (answer.status_code, answer.json()["state"]) == (200, "blocked")
+
+
+def test_an_entry_that_the_log_does_not_take_leaves_no_join_behind(
+    phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone.join()
+    before = Subscription.objects.count()
+
+    def away(_entry: Any) -> bool:
+        raise LogUnavailable("OperationalError")
+
+    monkeypatch.setattr(get_log(), "append", away)
+    assert phone.checkin(**CREDENTIALS).status_code == 503
+    assert Subscription.objects.count() == before
+    assert phone.checkin().json()["do"] == "nothing"
 
 
 def test_credentials_for_another_address_are_refused(phone: Phone) -> None:
@@ -190,3 +228,65 @@ def test_unsubscribing_with_a_wrong_secret_changes_nothing(api: Api, phone: Phon
     answer = api.post("unsubscribe", {"device_id": phone.id}, bearer="ensd_wrong")
     assert answer.status_code == 204
     assert Device.objects.filter(id=phone.id).exists()
+
+
+def test_wishes_and_time_zone_are_replaced_and_no_address_is_kept(phone: Phone) -> None:
+    wishes = {
+        "content": "sender",
+        "vips": ["Boss.Canary@Example.com"],
+        "quiet_hours": [{"begin": "22:00", "end": "06:30", "days": [5, 6]}],
+        "sound": "none",
+        "group_conversations": False,
+    }
+    assert phone.checkin(wishes=wishes, time_zone="Asia/Tokyo").status_code == 200
+    device = Device.objects.get(id=phone.id)
+    kept = Wishes.from_json(device.wishes)
+    assert (device.content_wish, device.time_zone) == ("sender", "Asia/Tokyo")
+    assert kept.vips == {vip_hmac("boss.canary@example.com")}
+    assert kept.quiet == (Quiet((5, 6), 22 * 60, 6 * 60 + 30),)
+    assert (kept.sound, kept.group_conversations) == ("none", False)
+    assert "canary" not in str(device.wishes).lower()
+    assert phone.checkin(wishes={}).status_code == 200
+    device.refresh_from_db()
+    assert (device.content_wish, Wishes.from_json(device.wishes)) == ("", Wishes())
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"content": "everything"},
+        {"quiet_hours": [{"begin": "24:00", "end": "06:00"}]},
+        {"quiet_hours": [{"begin": "22:00"}]},
+        {"quiet_hours": [{"begin": "22:00", "end": "06:00\n"}]},
+        {"quiet_hours": [{"begin": "22:00", "end": "06:00", "days": [0]}]},
+        {"quiet_hours": [{"begin": "22:00", "end": "06:00"}] * 9},
+        {"vips": ["a@example.com"] * 101},
+        {"sound": "../etc/passwd"},
+        {"sound": "a b"},
+    ],
+)
+def test_wishes_that_make_no_sense_are_refused(phone: Phone, wishes: dict[str, Any]) -> None:
+    answer = phone.checkin(wishes=wishes)
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+    assert "wishes" in answer.json()["detail"]
+
+
+def test_a_new_content_key_takes_the_place_of_the_old_one(phone: Phone) -> None:
+    key = ECKey.generate_key("P-256").as_dict(private=False)
+    assert phone.checkin(content_key=key).status_code == 200
+    assert json.loads(Device.objects.get(id=phone.id).content_key) == key
+
+
+def test_a_content_key_with_its_private_half_or_off_the_curve_is_refused(phone: Phone) -> None:
+    key = ECKey.generate_key("P-256")
+    public = key.as_dict(private=False)
+    for bad in (
+        key.as_dict(private=True),
+        public | {"y": public["x"]},
+        public | {"x": public["x"] + "AA"},
+        ECKey.generate_key("P-384").as_dict(private=False),
+        {"kty": "EC", "crv": "P-256"},
+    ):
+        answer = phone.checkin(content_key=bad)
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+    assert Device.objects.get(id=phone.id).content_key == ""

@@ -15,7 +15,10 @@ from apps.devices.models import Device, Mailbox
 from apps.eventlog.factory import get_log
 from apps.keypairs.models import KeyPair, SealedCredential
 from apps.subscriptions.models import Subscription
+from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants.groups import create_group
+from apps.tenants.inherited import override
+from apps.tenants.models import OrganizationGroup
 from apps.tenants.tokens import issue_token
 from tests.api.conftest import BASE, Api, claims
 
@@ -269,3 +272,22 @@ def test_names_of_another_platform_are_refused(
     answer = api.subscribe(**(good | {member: value}))
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
     assert member in answer.json()["detail"]
+
+
+def test_where_email_notification_is_off_nobody_joins(api: Api, og: OrganizationGroup) -> None:
+    override(og, SubscriptionSettings, enabled=False)
+    answer = api.subscribe()
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_enabled")
+    assert not Device.objects.exists()
+
+
+def test_the_accounts_of_the_app_are_kept_as_hmacs_until_it_has_proved_one(api: Api) -> None:
+    ben = registry.user_id("ben@example.com")
+    assert api.subscribe(accounts=[ben]).status_code == 202
+    device = Device.objects.get()
+    assert set(device.accounts or ()) == {
+        registry.user_hmac("anna@example.com"),
+        registry.user_hmac("ben@example.com"),
+    }
+    assert ben not in str(device.accounts)
+    assert api.subscribe(accounts=["ben@example.com"]).status_code == 400

@@ -13,7 +13,7 @@ import requests
 
 from apps.lab.exchange import LabExchange
 from apps.lab.exchange.server import in_thread
-from apps.lab.phone import Apns, Phone, Push
+from apps.lab.phone import Phone, Push
 from apps.lab.stand.facts import DemoUser
 from apps.lab.stand.lab import answers
 from apps.lab.stand.stand import OG, Stand
@@ -133,7 +133,6 @@ class Road:
     def __init__(self, stand: Stand) -> None:
         self.stand = stand
         self.exchange = Exchange(stand.exchange_control)
-        self.apns = Apns(stand.apns_control)
 
     def user(self, name: str = "user", at: Exchange | None = None) -> DemoUser:
         """A new user with a mailbox that nobody else has, at the stand's Exchange or another."""
@@ -164,7 +163,7 @@ class Road:
 
     def pushes(self, phone: Phone) -> list[Push]:
         """Everything that ever reached the phone."""
-        return [phone.checked(push) for push in self.apns.pushes(phone.token, 0)]
+        return [phone.checked(push) for push in phone.service.pushes(phone.token, 0)]
 
     def announcements(self, phone: Phone) -> list[Push]:
         return [push for push in self.pushes(phone) if push.kind == "announcement"]
@@ -208,7 +207,8 @@ class Road:
         while True:
             left = deadline - time.monotonic()
             assert left > 0, f"{phone.name} did not get {what} within {seconds:g} s"
-            seen += self.apns.pushes(phone.token, len(seen), min(left, 5.0))
+            arrived = phone.service.pushes(phone.token, len(seen), min(left, 5.0))
+            seen += [phone.checked(push) for push in arrived]
             for push in seen:
                 if wanted(push):
                     return push

@@ -206,7 +206,7 @@ def test_after_a_new_password_mail_is_announced_without_details_until_the_phone_
 def test_a_phone_whose_app_was_removed_is_not_bothered_again(road: Road) -> None:
     user = road.user("anna")
     gone, stays = road.joined(user, "gone"), road.joined(user, "stays")
-    road.apns.unregister(gone.token)
+    gone.service.unregister(gone.token)
     for subject in ("One", "Two"):
         road.exchange.deliver(user, subject)
         road.rings(stays, subject)

@@ -160,7 +160,7 @@ def test_an_unwanted_partition_is_told_so_on_every_server(
     log: EventLog, store: dict[str, Any], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monotonic = [1000.0]
-    monkeypatch.setattr("apps.eventlog.unwanted.time.monotonic", lambda: monotonic[0])
+    monkeypatch.setattr("apps.eventlog.copies.time.monotonic", lambda: monotonic[0])
     other = stores.open_log(store, clock)
     assert other.append(NewEntry(KIND, "a", b"")) is True
     log.set_unwanted("a")
@@ -171,12 +171,42 @@ def test_an_unwanted_partition_is_told_so_on_every_server(
     monotonic[0] += 1.1
     assert other.append(NewEntry(KIND, "a", b"")) is False
     assert other.sign_of_life("a") is False
-    log.set_wanted("a")
-    monotonic[0] += 1.1
-    assert log.sign_of_life("a") is True and other.sign_of_life("a") is True
-    assert log.append(NewEntry(KIND, "a", b"")) is True
-    assert log.depth(KIND) == 4
+    assert log.depth(KIND) == 3
     other.close()
+
+
+def test_every_server_knows_half_a_minute_later_who_has_dead_letters(
+    log: EventLog, store: dict[str, Any], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monotonic = [1000.0]
+    monkeypatch.setattr("apps.eventlog.copies.time.monotonic", lambda: monotonic[0])
+    other = stores.open_log(store, clock)
+    append(log, "a", "b")
+    assert not other.has_dead_letters("a")
+    log.bury(claim(log, limit=1)[0].id, "gave_up")
+    assert (log.has_dead_letters("a"), log.has_dead_letters("b")) == (True, False)
+    assert not other.has_dead_letters("a")
+    monotonic[0] += 30.1
+    assert (other.has_dead_letters("a"), other.has_dead_letters("b")) == (True, False)
+    other.revive(["a"])
+    assert not other.has_dead_letters("a")
+    monotonic[0] += 30.1
+    assert not log.has_dead_letters("a")
+    other.close()
+
+
+def test_others_see_that_a_partition_is_held(log: EventLog) -> None:
+    append(log, "a", "b")
+    assert not log.is_held(KIND, "a")
+    (held,) = claim(log, "w1", limit=1)
+    assert held.partition == "a"
+    assert (log.is_held(KIND, "a"), log.is_held(KIND, "b")) == (True, False)
+    assert not log.is_held("another kind", "a")
+    log.delay([held.id], "w1", 5)
+    assert not log.is_held(KIND, "a")
+    (held,) = claim(log, "w1", limit=1)
+    log.acknowledge([held.id])
+    assert not log.is_held(KIND, held.partition)
 
 
 def test_the_newest_mark_is_kept_with_the_sign(
@@ -264,7 +294,7 @@ def test_what_is_old_is_purged(log: EventLog, clock: Clock) -> None:
     log.purge()
     assert log.dead_since(["a"]) == {} == log.last_signs(["a"])
     assert log.last_marks(["a"]) == {} and log.silent(datetime.now(UTC), 10) == []
-    log.set_wanted("x")  # so that the process looks again at once
+    log.set_unwanted("x")  # so that the process looks again at once
     assert log.append(NewEntry(KIND, "a", b"")) is True
     assert names(claim(log)) == ["b", "a", "a"], "entries are never purged"
 

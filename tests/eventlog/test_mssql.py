@@ -190,7 +190,6 @@ def test_marks_partitions_and_signs(script: Script, log: TableLog) -> None:
     log.mark_seen(MANY, 60)
     assert log.seen(MANY) == set()
     log.set_unwanted("p")
-    log.set_wanted("p")
     for partition in MANY:
         log.sign_of_life(partition, f"mark of {partition}")
     log.close()

@@ -152,6 +152,16 @@ def test_a_check_in_comes_by_the_faster_clock(world: World, fleet: PhoneFleet) -
     assert fleet.seen["nothing"] >= 2
 
 
+def test_a_phone_whose_proof_is_under_way_comes_back_for_the_outcome(
+    world: World, fleet: PhoneFleet
+) -> None:
+    world.ens.checkin_seconds = 1e6
+    world.ens.instruction["do"] = "wait"
+    fleet.add([(ANNA, "phone")])
+    until(lambda: world.ens.calls["checkin"] >= 3)
+    assert fleet.seen["wait"] >= 2
+
+
 def test_a_wake_up_brings_a_check_in_with_credentials(world: World, fleet: PhoneFleet) -> None:
     (phone,) = fleet.add([(ANNA, "phone")])
     until(lambda: fleet.states() == {"active": 1})

@@ -151,7 +151,7 @@ def test_subscribes_with_everything_encrypted(ens: FakeEns, phone: Phone) -> Non
 
 
 def test_polls_until_the_outcome_is_known(ens: FakeEns, phone: Phone) -> None:
-    joining = NOTHING | {"state": "joining", "poll_seconds": 0.05}
+    joining = NOTHING | {"state": "joining", "do": "wait", "poll_seconds": 0.05}
     refused = NOTHING | {"state": "refused", "code": "credentials_refused"}
     ens.checkins = [(200, joining), (200, joining), (200, refused)]
     assert phone.join(5) == "refused"

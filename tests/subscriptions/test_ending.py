@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from apps.devices.models import Device, Mailbox
 from apps.eventlog.factory import get_log
+from apps.exchange import errors
 from apps.exchange.interface import Credentials
 from apps.keypairs.models import SealedCredential
 from apps.subscriptions import current, ending, joining, refusals, states
@@ -127,3 +128,44 @@ def test_a_superseded_subscription_is_drained_unless_its_credentials_were_refuse
         subscription.refresh_from_db()
     assert (active.state, active.reason) == ("ended", "superseded")
     assert (suspect.state, suspect.reason) == ("ended", "credentials_refused")
+
+
+def test_what_was_never_let_in_is_cleared_away_after_a_month_with_its_mailbox(
+    enrol: Callable[..., Device], mailbox: Mailbox
+) -> None:
+    refused, blocked = enrol("aa" * 32), enrol("bb" * 32)
+    Device.objects.filter(id=refused.id).update(state="refused")
+    Device.objects.filter(id=blocked.id).update(state="blocked")
+    long_ago = timezone.now() - ending.REFUSED_KEPT - timedelta(hours=1)
+    Mailbox.objects.update(created_at=long_ago)
+    other = Mailbox.objects.create(mail_system=mailbox.mail_system, user_hmac="nobody")
+    ending.housekeeping()
+    assert Device.objects.count() == 2
+    assert Mailbox.objects.count() == 2  # the other one was made just now: its join may come
+    Device.objects.update(state_at=long_ago)
+    Mailbox.objects.filter(id=other.pk).update(created_at=long_ago)
+    ending.housekeeping()
+    # A block must outlive everything.
+    assert [device.id for device in Device.objects.all()] == [blocked.id]
+    assert [one.pk for one in Mailbox.objects.all()] == [mailbox.pk]
+    Device.objects.all().delete()
+    refusals.remember(mailbox, CREDENTIALS)
+    ending.housekeeping()
+    assert Mailbox.objects.exists()  # refused credentials are remembered for a day
+    RefusedCredential.objects.update(refused_at=timezone.now() - timedelta(hours=25))
+    ending.housekeeping()
+    assert not Mailbox.objects.exists()
+
+
+def test_credentials_are_tried_by_one_worker_at_a_time(mailbox: Mailbox) -> None:
+    assert refusals.begin_trial(mailbox, CREDENTIALS)
+    assert not refusals.begin_trial(mailbox, CREDENTIALS)
+    assert refusals.begin_trial(mailbox, Credentials("basic", "anna", "another"))
+    assert not refusals.known(mailbox, CREDENTIALS)
+    # Whoever tried it has died.
+    RefusedCredential.objects.update(trial_until=timezone.now() - timedelta(seconds=1))
+    assert refusals.begin_trial(mailbox, CREDENTIALS)
+    refusals.remember(mailbox, CREDENTIALS)
+    refusals.end_trial(mailbox, CREDENTIALS)
+    with pytest.raises(errors.CredentialsRefused):
+        refusals.begin_trial(mailbox, CREDENTIALS)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -15,18 +17,21 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from apps import request_id
+from apps.announce.context import load
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.devices.registry import Description
 from apps.eventlog.factory import get_log
 from apps.eventlog.interface import Entry, NewEntry
+from apps.eventlog.models import LogEntry
 from apps.exchange.ews.server import EwsServer
 from apps.exchange.interface import Credentials
 from apps.keypairs.models import SealedCredential
 from apps.lab.exchange import LabExchange
-from apps.subscriptions import joining, refusals
+from apps.subscriptions import joining, refusals, webhook_url
 from apps.subscriptions.database import in_database
-from apps.subscriptions.entries import MAIL, MailWork
+from apps.subscriptions.entries import CLOCKS_DIFFER, MAIL, JoinWork, MailWork
 from apps.subscriptions.joining import Joiner
 from apps.subscriptions.models import RefusedCredential, Subscription
 from apps.tenants.groups import create_group
@@ -370,6 +375,97 @@ async def test_a_host_that_is_listed_no_more_is_not_called(site: Site) -> None:
     assert site.lab.counters()["calls"] == {}
 
 
+async def test_two_workers_that_meet_the_same_old_password_make_one_refusal(site: Site) -> None:
+    """A joiner is a process' own: what they share is the database."""
+    workers = [Joiner(get_log(), site.joiner._server, lambda: None) for _ in range(3)]
+    wrong = Credentials("basic", "EXAMPLE\\anna", "the old one")
+    entries = []
+    for number in range(6):
+        device = await in_database(site.enrol, f"{number:064x}")
+        entries.append(await in_database(site.begin, device, wrong))
+    again = await asyncio.gather(
+        *(workers[number % 3].finish(entry) for number, entry in enumerate(entries))
+    )
+    assert again == [None] * 6
+    assert sum(site.lab.counters()["unauthorized"].values()) == 1
+    reasons = await in_database(lambda: set(Device.objects.values_list("reason", flat=True)))
+    assert reasons == {"credentials_refused"}
+
+
+async def test_a_login_waits_for_a_fetch_that_is_under_way_but_not_for_ever(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "_FETCH_S", 0.1)
+    device = await in_database(site.enrol)
+    assert await site.joiner.finish(await in_database(site.begin, device)) is None
+    (held, *_) = await in_database(get_log().claim, MAIL, "a drain", 10, 30.0)
+    entry = await in_database(site.begin, device)
+    calls = sum(site.lab.counters()["calls"].values())
+    run = asyncio.create_task(site.joiner.finish(entry))
+    await asyncio.sleep(0.3)
+    assert sum(site.lab.counters()["calls"].values()) == calls
+    # The drain must not wait for us meanwhile, or both would.
+    assert await in_database(RefusedCredential.objects.count) <= 1
+    assert await run is None
+    assert sum(site.lab.counters()["calls"].values()) > calls
+    assert await in_database(RefusedCredential.objects.count) == 0
+    assert held.kind == MAIL
+
+
+async def test_a_silent_phones_proof_lets_it_hear_what_it_missed_and_only_it(site: Site) -> None:
+    first, second = await in_database(site.enrol), await in_database(site.enrol, "cd" * 32)
+    for device in (first, second):
+        assert await site.joiner.finish(await in_database(site.begin, device)) is None
+    await in_database(_mail_works)
+    since = timezone.now() - timedelta(hours=2)
+    await in_database(Device.objects.filter(id=second.id).update, silent_since=since)
+    await in_database(second.refresh_from_db)
+    assert await site.joiner.finish(await in_database(site.begin, second)) is None
+    (work,) = await in_database(_mail_works)
+    assert work.device == str(second.id)
+    assert work.catch_up_since == since - CLOCKS_DIFFER
+    await in_database(second.refresh_from_db)
+    assert second.silent_since is None
+    assert site.held() == 1
+    # Its credentials still open for that, and the mailbox keeps its subscription.
+    context = await in_database(_context_of_newest)
+    assert context is not None and context.credentials is not None and context.may_fetch
+
+
+async def test_credentials_replay_dead_letters_whose_own_can_not(site: Site) -> None:
+    device = await in_database(site.enrol)
+    assert await site.joiner.finish(await in_database(site.begin, device)) is None
+    (lost, *_) = await in_database(get_log().claim, MAIL, "test", 10, 30.0)
+    await in_database(get_log().bury, lost.id, "too_old")
+    assert await site.joiner.finish(await in_database(site.begin, device)) is None
+    works = [MailWork.from_bytes(e.payload) for e in await in_database(_claim_again)]
+    (replay,) = [work for work in works if work.replays]
+    assert replay.replays == (lost.partition,)
+    assert (replay.device, replay.catch_up_since is not None) == ("", True)
+
+
+async def test_an_entry_before_its_rows_are_there_is_looked_at_again(site: Site) -> None:
+    work = JoinWork(uuid.uuid4(), "creds", "enrolment")
+    name = webhook_url.name_of(uuid.uuid4())
+    entry = as_claimed(NewEntry("join", name, work.to_bytes()))
+    assert await site.joiner.finish(entry) == pytest.approx(0.2)
+    # Its transaction never came to its end.
+    assert await site.joiner.finish(replace(entry, appended_at=time.time() - 61)) is None
+
+
+async def test_a_join_is_followed_by_its_request_id(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    device = await in_database(site.enrol)
+    request_id.work_on(["0123456789ab"])
+    entry = await in_database(site.begin, device)
+    request_id.work_on([])
+    assert await site.joiner.finish(entry) is None
+    assert [work.request_id for work in await in_database(_mail_works)][-1] == "0123456789ab"
+    assert request_id.current() == "0123456789ab"
+
+
 async def _until(done: Callable[[], bool], seconds: float = 10.0) -> None:
     ends = time.monotonic() + seconds
     while not done():
@@ -379,3 +475,13 @@ async def _until(done: Callable[[], bool], seconds: float = 10.0) -> None:
 
 def _mail_works() -> list[MailWork]:
     return [MailWork.from_bytes(e.payload) for e in get_log().claim(MAIL, "test", 10, 30)]
+
+
+def _claim_again() -> list[Entry]:
+    return get_log().claim(MAIL, "test", 10, 30.0)
+
+
+def _context_of_newest() -> Any:
+    newest = LogEntry.objects.latest("pk")
+    entry = Entry(newest.pk, MAIL, newest.partition, bytes(newest.payload), time.time(), 1)
+    return load([entry])[newest.partition]

@@ -17,7 +17,8 @@ from apps.cns.client import Push
 from apps.cns.errors import CnsUnavailable
 from apps.devices import registry
 from apps.devices.models import Device, Mailbox
-from apps.subscriptions import checkin, current, tasks, wake_rate, wakeups
+from apps.exchange.interface import Credentials
+from apps.subscriptions import checkin, current, joining, tasks, wake_rate, wakeups
 from apps.subscriptions.models import Scan, Subscription, WakeRate, WakeUp
 from apps.tenants.mail_systems import add_mail_system
 from apps.tenants.models import OrganizationGroup
@@ -88,6 +89,29 @@ def test_after_three_silent_ones_comes_one_that_can_be_seen_and_only_one(
     seen = relay.pushes[3]
     assert (seen.push_type, seen.priority) == ("alert", 10)
     assert seen.payload["aps"]["alert"]["title"] == "Mail needs to reconnect"
+
+
+def test_after_a_refusal_the_user_hears_after_the_first_in_vain(
+    relay: Relay, device: Device
+) -> None:
+    """Such a phone is silent until it has proved itself."""
+    wakeups.demand_proof(device.mailbox_id)
+    for _ in range(3):
+        let_come(minutes=60 * 24)
+        assert send(relay) == 1
+    kinds = [push.payload["ens"]["kind"] for push in relay.pushes]
+    assert kinds == ["wakeup", "reconnect", "wakeup"]
+
+
+def test_a_phone_whose_proof_is_under_way_is_left_alone_and_not_forgotten(
+    relay: Relay, device: Device
+) -> None:
+    wakeups.ask([device.id], "silent")
+    joining.begin(device, "anna@example.com", Credentials("basic", "anna", "secret"))
+    assert checkin.instruct(device).do == "wait"
+    let_come()
+    assert send(relay) == 0
+    assert WakeUp.objects.get().due_at > clock.now()
 
 
 def test_what_somebody_else_repaired_is_dropped(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from apps.console.pages import groups, og_settings
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = ["groups", "og_settings"]
+for _page in iter_modules(__path__):
+    import_module(f"{__name__}.{_page.name}")

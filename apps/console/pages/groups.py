@@ -49,17 +49,15 @@ class _NewGroup(forms.ModelForm):
         fields = ("name",)
         widgets: ClassVar = {"name": UnfoldAdminTextInputWidget}
 
+    def clean_name(self) -> str:
+        return _plain(self.cleaned_data["name"])
+
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
-        if "name" in cleaned:
-            _refuse_name(self, cleaned["name"])
-            above = cleaned.get("parent")
-            siblings = (
-                OrganizationGroup.objects.get_children(above)
-                if above
-                else OrganizationGroup.objects.get_root_nodes()
-            )
-            if siblings.filter(name=cleaned["name"].strip()).exists():
+        if "name" in cleaned and "parent" in cleaned:
+            tree, above = OrganizationGroup.objects, cleaned["parent"]
+            siblings = tree.get_children(above) if above else tree.get_root_nodes()
+            if siblings.filter(name=cleaned["name"]).exists():
                 self.add_error("name", "There is already a group of this name there.")
         return cleaned
 
@@ -73,19 +71,18 @@ class _Rename(forms.ModelForm):
         widgets: ClassVar = {"name": UnfoldAdminTextInputWidget}
 
     def clean_name(self) -> str:
-        name = str(self.cleaned_data["name"])
-        _refuse_name(self, name)
-        siblings = self.instance.get_siblings().exclude(pk=self.instance.pk)
-        if siblings.filter(name=name.strip()).exists():
+        name = _plain(self.cleaned_data["name"])
+        siblings = OrganizationGroup.objects.get_siblings(self.instance)
+        if siblings.exclude(pk=self.instance.pk).filter(name=name).exists():
             raise forms.ValidationError("There is already a group of this name here.")
         return name
 
 
-def _refuse_name(form: forms.ModelForm, name: str) -> None:
+def _plain(name: str) -> str:
     try:
-        plain_name(name)
+        return plain_name(name)
     except ValueError as error:
-        form.add_error("name", str(error).capitalize())
+        raise forms.ValidationError(f"{str(error).capitalize()}.") from None
 
 
 @admin.register(OrganizationGroup, site=site)
@@ -168,7 +165,7 @@ class GroupAdmin(ConsoleAdmin):
             choose(request, made)
 
     def delete_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+        self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any
     ) -> HttpResponse:
         """Django's page for it, but only where nothing hangs on the group."""
         obj = self.get_object(request, object_id)
@@ -177,8 +174,7 @@ class GroupAdmin(ConsoleAdmin):
             if kept:
                 messages.error(request, f"“{obj}” can't be deleted: it has {', '.join(kept)}.")
                 return redirect("console:tenants_organizationgroup_change", object_id)
-        answer: HttpResponse = super().delete_view(request, object_id, extra_context)
-        return answer
+        return super().delete_view(request, object_id, *args, **kwargs)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Its settings and key pairs go unmentioned: they have no pages of their own."""

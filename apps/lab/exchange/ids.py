@@ -27,6 +27,11 @@ def item_id(mailbox: UUID, folder: str) -> str:
     return _ews_id(mailbox, b"\x02" + hashlib.sha256(folder.encode()).digest()[:8] + uuid4().bytes)
 
 
+def conversation_id(mailbox: UUID, topic: str) -> str:
+    """The id of the conversation about a topic in a mailbox."""
+    return _ews_id(mailbox, b"\x03" + hashlib.sha256(topic.encode()).digest()[:16])
+
+
 def _ews_id(mailbox: UUID, tail: bytes) -> str:
     entry = _ENTRY_HEAD + mailbox.bytes + tail
     return b64encode(_MARK + str(mailbox).encode() + struct.pack("<H", len(entry)) + entry).decode()

@@ -7,10 +7,12 @@ A property the store doesn't keep is left out of the answer, as Exchange leaves 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
+from . import ids
 from .model import Address, Folder, Item, Kind, Mailbox
 from .soap import MESSAGES, TYPES, Element, boolean, t, timestamp
 
@@ -20,6 +22,8 @@ ITEM_CLASSES: dict[Kind, str] = {
     "MeetingResponse": "IPM.Schedule.Meeting.Resp.Pos",
     "MeetingCancellation": "IPM.Schedule.Meeting.Canceled",
 }
+# Answers and forwarded mail belong to the conversation that they are about.
+_REPLIES = re.compile(r"^(?:(?:re|aw|fw|fwd|wg): *)+", re.IGNORECASE)
 _REQUEST: frozenset[Kind] = frozenset({"MeetingRequest"})
 _MEETING: frozenset[Kind] = frozenset({"MeetingRequest", "MeetingResponse", "MeetingCancellation"})
 
@@ -127,6 +131,11 @@ def _write_id(parent: Element, name: str, item: Item, _: Look) -> None:
     t(parent, name, Id=item.id, ChangeKey=item.change_key)
 
 
+def _write_conversation(parent: Element, name: str, item: Item, _: Look) -> None:
+    topic = _REPLIES.sub("", item.content.subject)
+    t(parent, name, Id=ids.conversation_id(item.folder.mailbox.guid, topic))
+
+
 def _write_parent(parent: Element, name: str, item: Item, _: Look) -> None:
     t(parent, name, Id=item.folder.id, ChangeKey=item.folder.change_key)
 
@@ -213,6 +222,7 @@ ITEM_PROPERTIES: tuple[Property, ...] = (
     Property("LastModifiedName", "item:LastModifiedName", _text(lambda i: i.folder.mailbox.name)),
     Property("LastModifiedTime", "item:LastModifiedTime", _moment(lambda i: i.modified_at)),
     Property("IsAssociated", "item:IsAssociated", _flag(lambda _: False), default=True),
+    Property("ConversationId", "item:ConversationId", _write_conversation),
     Property("Preview", "item:Preview", _text(lambda i: i.content.body[:255])),
     Property("TextBody", "item:TextBody", _write_text_body, found=False),
     Property("Sender", "message:Sender", _person(lambda i: i.content.sender)),

@@ -12,12 +12,12 @@ from aiohttp import web
 from apps.lab.live import page
 from apps.lab.live.exchange import LabMailbox
 from apps.lab.live.world import World
-from apps.lab.phone import Account, Apns, EnsClient, Phone, Push
-from apps.lab.stand.facts import Facts
+from apps.lab.phone import Account, Apns, EnsClient, Fcm, Phone, Push
+from apps.lab.stand.facts import PROJECT_ID, Facts
 from apps.lab.stand.ports import HOST
 from apps.lab.stand.signals import until_asked_to_stop
 
-PHONES = ("iPhone", "work phone")
+PHONES = ("iPhone", "Android phone")
 
 
 async def serve(facts: Facts, port: int) -> None:
@@ -44,7 +44,7 @@ async def serve(facts: Facts, port: int) -> None:
 
 
 def _phone(facts: Facts, name: str, world: World) -> Phone:
-    user = facts.users[0]
+    user, is_iphone = facts.users[0], name.endswith(PHONES[0])
 
     def on_push(push: Push) -> None:
         world.pushed(push)
@@ -52,12 +52,12 @@ def _phone(facts: Facts, name: str, world: World) -> Phone:
     return Phone(
         Account(user.address, user.username, user.password, facts.ews_url),
         EnsClient(facts.link_address, facts.api_token),
-        Apns(facts.apns_control),
+        Apns(facts.apns_control) if is_iphone else Fcm(facts.fcm_control, PROJECT_ID),
         app_id=facts.app_id,
         name=name,
         on_push=on_push,
         # One of each kind: what it is told comes encrypted to the one and in clear to the other.
-        encrypted=name.endswith(PHONES[0]),
+        encrypted=is_iphone,
     )
 
 

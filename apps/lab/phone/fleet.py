@@ -240,7 +240,7 @@ class PhoneFleet:
             answer = await self._check_in(phone, credentials=True)
         elif answer.do == "subscribe" and answer.code != "credentials_refused":
             return await self._subscribe(phone)
-        if answer.state == "joining":
+        if answer.do == "wait":
             return answer.poll_seconds
         return answer.checkin_seconds / self._scale
 

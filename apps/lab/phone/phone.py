@@ -14,7 +14,7 @@ import requests
 
 from apps.lab.phone.client import Account, CheckIn, Device, EnsClient, Refused
 from apps.lab.phone.opening import ContentKey, NotGenuine, open_push
-from apps.lab.phone.pushes import Apns, Push
+from apps.lab.phone.pushes import Push, PushService
 from apps.lab.phone.screen import Screen
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ POLL_FOR_S = 120.0
 
 
 class Phone:
-    """One mail app on one phone.
+    """One mail app on one phone; `service` brings its pushes and says what kind of phone it is.
 
     `on_push` is called for every push, in the order of arrival, in a thread of the phone's own.
     `checkin_seconds` overrides what ENS asks for; both go by a clock that runs `clock_scale` times
@@ -39,7 +39,7 @@ class Phone:
         self,
         account: Account,
         ens: EnsClient,
-        apns: Apns,
+        service: PushService,
         *,
         app_id: str,
         name: str = "phone",
@@ -59,11 +59,12 @@ class Phone:
         self.code: str | None = None
         self.device: Device | None = None
         # A phone that is handed on keeps its token.
-        self.token = token or apns.register(app_id)
+        self.token = token or service.register(app_id)
         # The newest last; an older one still opens what was on its way.
         self.content_keys = [ContentKey()] if encrypted else []
         self._wishes, self._accounts = wishes, accounts
-        self._ens, self._apns, self._app_id = ens, apns, app_id
+        self.service = service
+        self._ens, self._app_id = ens, app_id
         self._checkin_seconds = checkin_seconds
         self._clock_scale = clock_scale
         self._on_push = on_push
@@ -80,7 +81,7 @@ class Phone:
         wishes: dict[str, Any] = {
             "email": self.account.email,
             "credentials": self.account.credentials(),
-            "platform": "ios",
+            "platform": self.service.platform,
             "app_id": self._app_id,
             "push_token": self.token,
             "device_ref": {"model": self.name, "os_version": "26.1", "app_version": "1.0"},
@@ -149,7 +150,8 @@ class Phone:
         # A password that was refused stays refused until the user has entered another one.
         elif answer.do == "subscribe" and answer.code != "credentials_refused":
             return self.subscribe()
-        if answer.state == "joining" and time.monotonic() - self._subscribed_at < POLL_FOR_S:
+        joined = answer.state != "joining"
+        if answer.do == "wait" and (joined or time.monotonic() - self._subscribed_at < POLL_FOR_S):
             return answer.poll_seconds
         return (self._checkin_seconds or answer.checkin_seconds) / self._clock_scale
 
@@ -178,7 +180,7 @@ class Phone:
     def _take_pushes(self) -> None:
         while not self._off.is_set():
             try:
-                arrived = self._apns.pushes(self.token, len(self.pushes), LONG_POLL_S)
+                arrived = self.service.pushes(self.token, len(self.pushes), LONG_POLL_S)
             except requests.RequestException as error:
                 if not self._off.wait(RETRY_S):
                     log.warning("%s gets no pushes (%s)", self.name, type(error).__name__)

@@ -16,7 +16,7 @@ from apps.lab.stand.commands import CommandFailed
 from apps.lab.stand.home import HomeTaken, take
 from apps.lab.stand.lab import Lab, StartFailed
 from apps.lab.stand.side import ROOT
-from apps.lab.stand.stand import OWN, Stand
+from apps.lab.stand.stand import ADMINISTRATOR, OWN, Stand
 
 PAGE_PORT = 8765
 
@@ -63,8 +63,10 @@ def _run(home: Path) -> int:
     say("Starting ENS and its lab; this takes some seconds ...")
     with Stand(home) as stand:
         page = stand.open_page(PAGE_PORT)
-        say("\nENS is running, with a pretend Exchange, a pretend APNs and two phones.\n")
+        say("\nENS is running, with a pretend Exchange, APNs and FCM, and two phones.\n")
         say(f"  Live page        {page}")
+        say(f"  Console          {stand.console_url}")
+        say(f"    to sign in     {ADMINISTRATOR}, {stand.console_password}")
         say(f"  Device API       {stand.link_address}")
         say(f"    to try it      {stand.link_address}/docs")
         say(f"  API token        {stand.facts.api_token}")
@@ -79,6 +81,7 @@ def _lab(home: Path) -> int:
         _say_lab(lab)
         key = lab.provider_key
         say(f"  APNs key         {key.p8_file}, key id {key.key_id}, team {key.team_id}")
+        say(f"  FCM account      {lab.service_account.file}")
         _until_stopped()
     return 0
 
@@ -90,6 +93,9 @@ def _say_lab(lab: Lab) -> None:
     say(f"  APNs             {lab.apns_url}")
     say(f"    its CA         {lab.apns_ca}")
     say(f"    its control    {lab.apns_control}/")
+    say(f"  FCM              {lab.fcm_url}")
+    say(f"    its CA         {lab.fcm_ca}")
+    say(f"    its control    {lab.fcm_control}/")
     say("  Demo accounts    address, user name, password")
     for user in lab.users:
         say(f"    {user.address:<20} {user.username:<16} {user.password}")

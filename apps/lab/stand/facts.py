@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 APP_ID = "com.example.mail"
+# The Firebase project that its Android app was built for.
+PROJECT_ID = "lab-mail-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Facts:
     exchange_control: str
     apns_url: str
     apns_control: str
+    fcm_control: str
     exchange_ca_file: str
     link_address: str
     users: tuple[DemoUser, ...]

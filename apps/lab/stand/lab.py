@@ -1,4 +1,4 @@
-"""The lab's servers alone: a pretend Exchange and a pretend APNs, set up and supervised."""
+"""The lab's servers alone: a pretend Exchange, APNs and FCM, set up and supervised."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from apps.lab.exchange.accounts import demo_mailboxes
+from apps.lab.fcm.accounts import new_account
 from apps.lab.stand import signals, waiting
 from apps.lab.stand.child import Program
-from apps.lab.stand.facts import APP_ID, DemoUser
+from apps.lab.stand.facts import APP_ID, PROJECT_ID, DemoUser
 from apps.lab.stand.ports import HOST, free_port
 from apps.lab.stand.side import ROOT, clean_environment
 from apps.lab.stand.supervisor import Supervisor
@@ -43,8 +44,17 @@ class ProviderKey:
     public_file: Path
 
 
+@dataclass(frozen=True)
+class ServiceAccount:
+    """The account with which the relay may push through the lab's FCM, as Google hands it out."""
+
+    client_email: str
+    file: Path
+    public_file: Path
+
+
 class Lab:
-    """The lab's two servers in `home`, an empty or missing directory.
+    """The lab's three servers in `home`, an empty or missing directory.
 
     With `record` the Exchange keeps every SOAP message, both ways, in `home/soap`. Its clock runs
     `clock_scale` times as fast as real time, from `clock_origin` (Unix seconds) on.
@@ -58,17 +68,22 @@ class Lab:
         self._record = record
         self.clock_scale = clock_scale
         self.clock_origin = time.time()
-        exchange_port, apns_port = free_port(), free_port()
+        exchange_port, apns_port, fcm_port = free_port(), free_port(), free_port()
         self._exchange_ports = (exchange_port, free_port())
         self._apns_ports = (apns_port, free_port())
+        self._fcm_ports = (fcm_port, free_port())
         self.exchange_hosts = [f"{host}:{exchange_port}" for host in (HOST, "localhost")]
         self.ews_url = f"https://{HOST}:{exchange_port}/EWS/Exchange.asmx"
         self.exchange_control = f"http://{HOST}:{self._exchange_ports[1]}"
         self.apns_url = f"https://{HOST}:{apns_port}"
         self.apns_control = f"http://{HOST}:{self._apns_ports[1]}"
+        self.fcm_url = f"https://{HOST}:{fcm_port}"
+        self.fcm_control = f"http://{HOST}:{self._fcm_ports[1]}"
         self.exchange_ca = self._directory("exchange") / "ca.pem"
         self.apns_ca = self._directory("apns") / "ca.pem"
+        self.fcm_ca = self._directory("fcm") / "ca.pem"
         self.provider_key = make_provider_key(self._directory("apple"))
+        self.service_account = _make_service_account(self._directory("google"))
 
     @property
     def users(self) -> tuple[DemoUser, ...]:
@@ -79,11 +94,13 @@ class Lab:
         )
 
     def start(self) -> None:
-        """Start both servers and wait until they answer; raises StartFailed."""
+        """Start the servers and wait until they answer; raises StartFailed."""
         self.supervisor.start(self._exchange())
         self.supervisor.start(self._apns())
+        self.supervisor.start(self._fcm())
         self.wait_for("exchange", answers(f"{self.exchange_control}/lab/ca.pem"))
         self.wait_for("apns", answers(f"{self.apns_control}/answers"))
+        self.wait_for("fcm", answers(f"{self.fcm_control}/answers"))
 
     def stop(self) -> None:
         """Stop everything."""
@@ -158,6 +175,17 @@ class Lab:
             *("--key-id", key.key_id, "--team-id", key.team_id, "--topic", APP_ID),
         )
 
+    def _fcm(self) -> Program:
+        port, control_port = self._fcm_ports
+        account = self.service_account
+        return self.lab_program(
+            "fcm",
+            "apps.lab.stand.fcm_server",
+            *("--port", str(port), "--control-port", str(control_port)),
+            *("--directory", str(self.fcm_ca.parent), "--public-key", str(account.public_file)),
+            *("--project-id", PROJECT_ID, "--client-email", account.client_email),
+        )
+
 
 def answers(url: str, status: int = 200) -> Callable[[], bool]:
     """Whether a GET of the URL is answered with `status` at this moment."""
@@ -190,3 +218,11 @@ def make_provider_key(directory: Path) -> ProviderKey:
         )
     )
     return ProviderKey(key_id, team_id, p8_file, public_file)
+
+
+def _make_service_account(directory: Path) -> ServiceAccount:
+    account, public_pem = new_account(PROJECT_ID)
+    file, public_file = directory / "service-account.json", directory / "public.pem"
+    file.write_text(account.file, "utf-8")
+    public_file.write_text(public_pem, "ascii")
+    return ServiceAccount(account.client_email, file, public_file)

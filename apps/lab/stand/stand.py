@@ -10,6 +10,7 @@ A `Layout` puts it on PostgreSQL and Redis, with several web and worker processe
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,8 +20,8 @@ from typing import Any
 
 import requests
 
-from apps.lab.phone import Account, Apns, EnsClient, Phone, Push, Refused
-from apps.lab.stand.facts import APP_ID, DemoUser, Facts
+from apps.lab.phone import Account, Apns, EnsClient, Fcm, Phone, Push, Refused
+from apps.lab.stand.facts import APP_ID, PROJECT_ID, DemoUser, Facts
 from apps.lab.stand.lab import Lab, StartFailed, answers
 from apps.lab.stand.ports import HOST, free_port
 from apps.lab.stand.postgres import Postgres
@@ -31,6 +32,7 @@ from apps.lab.stand.tcp_proxy import TcpProxy
 PATH = "/MailNotificationService/api/ens"
 OG = "Lab"
 DEPLOYMENT = "lab"
+ADMINISTRATOR = "admin"
 # What costs CPU time in life: ENS's own processes, not the lab's.
 OWN = ("web", "worker", "relay", "beat")
 KEYS_S = 60.0
@@ -79,6 +81,9 @@ class Stand(Lab):
         front_port, relay_port = free_port(), free_port()
         self.ens_url = f"http://{HOST}:{front_port}"
         self.link_address = f"{self.ens_url}{PATH}"
+        self.console_url = f"{self.ens_url}/MailNotificationService/console/"
+        # For `ADMINISTRATOR`; nobody else's password is like it.
+        self.console_password = secrets.token_urlsafe(12)
         self.relay_url = f"http://{HOST}:{relay_port}"
         self._relay_port = relay_port
         self._settings = dict(settings or {})
@@ -97,6 +102,7 @@ class Stand(Lab):
             exchange_control=self.exchange_control,
             apns_url=self.apns_url,
             apns_control=self.apns_control,
+            fcm_control=self.fcm_control,
             exchange_ca_file=str(self.exchange_ca),
             link_address=self.link_address,
             users=self.users,
@@ -189,13 +195,14 @@ class Stand(Lab):
         *,
         on_push: Callable[[Push], None] | None = None,
         checkin_seconds: float | None = None,
+        android: bool = False,
         **options: Any,
     ) -> Phone:
         """A new phone with this account; it has not subscribed yet. `options`: see Phone."""
         return Phone(
             account,
             EnsClient(self.link_address, self.facts.api_token),
-            Apns(self.apns_control),
+            Fcm(self.fcm_control, PROJECT_ID) if android else Apns(self.apns_control),
             app_id=APP_ID,
             name=name,
             clock_scale=self.clock_scale,
@@ -241,7 +248,7 @@ class Stand(Lab):
         directory = self.home / "ens"
         values = {
             "LINK_ADDRESS": self.link_address,
-            "ROLES": "device-api,notify",
+            "ROLES": "device-api,notify,console",
             "CNS_URL": self.relay_url,
             "CNS_KEY_FILE": (directory / "cns.pem").as_posix(),
             "GUARD_EXCEPTIONS": "127.0.0.0/8",
@@ -255,6 +262,9 @@ class Stand(Lab):
             "RELAY_AUDIENCE": self.relay_url,
             "RELAY_APNS_URL": self.apns_url,
             "RELAY_APNS_CA_FILE": self.apns_ca.as_posix(),
+            "RELAY_FCM_URL": self.fcm_url,
+            "RELAY_FCM_TOKEN_URL": f"{self.fcm_url}/token",
+            "RELAY_FCM_CA_FILE": self.fcm_ca.as_posix(),
             "GUARD_EXCEPTIONS": "127.0.0.0/8",
         }
         return Side(self.home / "relay", self.logs, values)
@@ -262,10 +272,14 @@ class Stand(Lab):
     def _set_up_ens(self, side: Side) -> str:
         """Everything an operator does once; returns the API token."""
         hosts = [word for host in self.exchange_hosts for word in ("--host", host)]
+        password_file = side.directory / "administrator.txt"
+        password_file.write_text(self.console_password + "\n", "utf-8")
+        password_file.chmod(0o600)
         printed = side.manage(
             ["ens_master_key"],
             ["migrate", "--verbosity", "0"],
             ["cns_certificate", "--name", DEPLOYMENT],
+            ["ens_administrator", "create", ADMINISTRATOR, "--password-file", str(password_file)],
             ["ens_og", "create", OG],
             [
                 *("ens_mail_system", "add", "--og", OG, "--name", "Lab Exchange", *hosts),
@@ -284,6 +298,10 @@ class Stand(Lab):
             [
                 *("relay_push_app", "add", "--app", APP_ID, "--key-file", str(key.p8_file)),
                 *("--key-id", key.key_id, "--team-id", key.team_id, "--share", DEPLOYMENT),
+            ],
+            [
+                *("relay_push_app", "add", "--app", APP_ID, "--share", DEPLOYMENT),
+                *("--service-account", str(self.service_account.file)),
             ],
         )
 

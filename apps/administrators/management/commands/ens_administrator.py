@@ -45,6 +45,9 @@ class Command(BaseCommand):
                 sub.add_argument("--role", choices=Role.values, default=Role.SYSTEM_ADMINISTRATOR)
                 sub.add_argument("--og", help="name or GUID of the group; default: everywhere")
                 sub.add_argument("--display-name", default="")
+                sub.add_argument(
+                    "--oidc", action="store_true", help="signs in at the OpenID provider"
+                )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -54,8 +57,9 @@ class Command(BaseCommand):
 
     def _create(self, options: dict[str, Any]) -> None:
         og = find_group(options["og"]) if options["og"] else None
+        password = None if options["oidc"] else _password(options)
         made = accounts.create(
-            options["name"], _password(options), options["role"], og, options["display_name"]
+            options["name"], password, options["role"], og, options["display_name"]
         )
         _record("administrator.create", made, og, {"role": options["role"]})
         self.stdout.write(made.username)

@@ -35,13 +35,14 @@ _RETRY_AFTER_S = {
 }
 _DEFAULT_RETRY_AFTER_S = 2.0
 _LONGEST_RETRY_AFTER_S = 3600.0
+_ACCEPTED = Outcome("accepted")
 _REASON = re.compile(r"[A-Za-z]{1,64}")
 
 
 def classify(response: Response) -> Outcome:
     """The outcome of a notification that APNs has answered."""
     if response.status == 200:
-        return Outcome("accepted")
+        return _ACCEPTED
     content = _content(response.body)
     reason = content.get("reason")
     if not isinstance(reason, str) or not _REASON.fullmatch(reason):

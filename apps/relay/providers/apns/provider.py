@@ -9,13 +9,14 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from apps.relay.providers import Done, Notification, OpenApp, Outcome
 from apps.relay.providers.apns.classify import classify, classify_error
 from apps.relay.providers.apns.credentials import Certificate, read_credentials
 from apps.relay.providers.apns.line import Line
 from apps.relay.providers.apns.token import SigningKey, provider_token
-from apps.wire.client import Request, Tls
+from apps.wire.client import Response, Tls, header_line, header_lines
 from apps.wire.errors import ConnectFailed, WireError
 
 PRODUCTION = "https://api.push.apple.com"
@@ -23,13 +24,15 @@ SANDBOX = "https://api.sandbox.push.apple.com"
 
 # Below the time for which a caller waits for the whole batch.
 _DEADLINE_S = 8.0
-_MAX_ANSWER_BYTES = 16 * 1024
 # A connection that breaks off, or says GOAWAY, leaves streams without an answer. They are sent
 # again after these pauses: what APNs had taken already has the same collapse id.
 _PAUSES_S = (0.05, 0.2, 0.5, 1.0)
 _LOOK_EVERY_S = 60.0
 # Longer than the hourly check-ins of a small site are apart would keep keys in memory for ever.
 _UNUSED_S = 600.0
+_MOST_SAME = 256
+# Provider token, app, push type, priority.
+_Same = tuple[str, str, str, int]
 
 
 class ApnsProvider:
@@ -52,8 +55,26 @@ class ApnsProvider:
 
     async def send(self, app: OpenApp, notifications: Sequence[Notification], done: Done) -> None:
         """Send them all side by side; see `Provider.send`."""
+        if not notifications:
+            return
+        loop = asyncio.get_running_loop()
+        finished: asyncio.Future[None] = loop.create_future()
+        left = len(notifications)
+
+        def one_done(sent: Notification, outcome: Outcome) -> None:
+            nonlocal left
+            left -= 1
+            try:
+                done(sent, outcome)
+            finally:
+                if not left and not finished.done():
+                    finished.set_result(None)
+
         sender = self._sender(app)
-        await asyncio.gather(*(sender.send(each, done) for each in notifications))
+        ends = loop.time() + _DEADLINE_S
+        for each in notifications:
+            sender.start(_Push(each, ends, one_done))
+        await finished
 
     def _sender(self, app: OpenApp) -> _Sender:
         """The sender of the app's credentials, shared by the apps of one key."""
@@ -83,6 +104,18 @@ class ApnsProvider:
             self._look_later()
 
 
+class _Push:
+    """One notification on its way, until `ends` (the loop's time)."""
+
+    __slots__ = ("done", "ends", "pauses", "sent")
+
+    def __init__(self, sent: Notification, ends: float, done: Done) -> None:
+        self.sent = sent
+        self.ends = ends
+        self.done = done
+        self.pauses = iter(_PAUSES_S)
+
+
 class _Sender:
     """Sends with one identity to one environment."""
 
@@ -93,37 +126,45 @@ class _Sender:
         ca_pem: str,
         clock: Callable[[], float],
     ) -> None:
-        self.line = Line()
         self._clock = clock
         self._base = base
         self._early = False
         if isinstance(credentials, Certificate):
             self._key = None
-            self._tls = Tls(ca_pem=ca_pem, client_pem=credentials.pem)
+            self.line = Line(Tls(ca_pem=ca_pem, client_pem=credentials.pem))
         else:
             self._key = credentials
-            self._tls = Tls(ca_pem=ca_pem)
+            self.line = Line(Tls(ca_pem=ca_pem))
+        self._same: dict[_Same, list[bytes]] = {}
 
-    async def send(self, sent: Notification, done: Done) -> None:
-        done(sent, await self._outcome(sent))
+    def start(self, push: _Push) -> None:
+        """Send it; its `done` is called when it has been answered or given up."""
+        token = self._token()
+        sent = push.sent
+        headers = self._headers(sent, token)
+        url = f"{self._base}/3/device/{sent.token}"
+        answered = partial(self._answered, push, token)
+        try:
+            left_s = push.ends - asyncio.get_running_loop().time()
+            self.line.post(url, headers, sent.payload, left_s, answered)
+        except WireError as error:
+            answered(error)
 
-    async def _outcome(self, sent: Notification) -> Outcome:
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + _DEADLINE_S
-        pauses = iter(_PAUSES_S)
-        while True:
-            token = self._token()
-            try:
-                request = self._request(sent, token, ends - loop.time())
-                outcome = classify(await self.line.perform(request))
-                if outcome.reason != "ExpiredProviderToken" or not self._renew(token):
-                    return outcome
-            except WireError as error:
-                pause = next(pauses, None)
-                if pause is None or not _may_be_repeated(error, sent):
-                    return classify_error(error)
-                # Those that were on one connection must not come back all at the same moment.
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+    def _answered(self, push: _Push, token: str, answer: Response | WireError) -> None:
+        if isinstance(answer, WireError):
+            pause = next(push.pauses, None)
+            if pause is None or not _may_be_repeated(answer, push.sent):
+                push.done(push.sent, classify_error(answer))
+                return
+            # Those that were on one connection must not come back all at the same moment.
+            after = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+            asyncio.get_running_loop().call_later(after, self.start, push)
+            return
+        outcome = classify(answer)
+        if outcome.reason == "ExpiredProviderToken" and self._renew(token):
+            self.start(push)
+        else:
+            push.done(push.sent, outcome)
 
     def _token(self) -> str:
         if self._key is None:
@@ -141,28 +182,34 @@ class _Sender:
         self._early = True
         return True
 
-    def _request(self, sent: Notification, token: str, deadline_s: float) -> Request:
+    def _headers(self, sent: Notification, token: str) -> list[bytes]:
+        same = self._same_headers(token, sent.app, sent.push_type, sent.priority)
         headers = [
-            ("apns-id", sent.id),
-            ("apns-topic", sent.app),
-            ("apns-push-type", sent.push_type),
-            ("apns-priority", str(sent.priority)),
-            ("apns-expiration", str(sent.expiration)),
+            *same,
+            header_line("apns-id", sent.id),
+            header_line("apns-expiration", str(sent.expiration)),
         ]
-        if token:
-            headers.append(("authorization", f"bearer {token}"))
         if sent.collapse_id:
-            headers.append(("apns-collapse-id", sent.collapse_id))
-        return Request(
-            "POST",
-            f"{self._base}/3/device/{sent.token}",
-            headers=tuple(headers),
-            body=sent.payload,
-            deadline_s=deadline_s,
-            max_response_bytes=_MAX_ANSWER_BYTES,
-            http2=True,
-            tls=self._tls,
-        )
+            headers.append(header_line("apns-collapse-id", sent.collapse_id))
+        return headers
+
+    def _same_headers(self, *key: *_Same) -> list[bytes]:
+        """Those that thousands of pushes have in common."""
+        found = self._same.get(key)
+        if found is None:
+            token, app, push_type, priority = key
+            headers = [
+                ("apns-topic", app),
+                ("apns-push-type", push_type),
+                ("apns-priority", str(priority)),
+            ]
+            if token:
+                headers.append(("authorization", f"bearer {token}"))
+            if len(self._same) >= _MOST_SAME:
+                # Mostly those of earlier tokens.
+                self._same.clear()
+            found = self._same[key] = header_lines(headers)
+        return found
 
 
 def _may_be_repeated(error: WireError, sent: Notification) -> bool:

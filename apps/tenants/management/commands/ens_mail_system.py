@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.tenants.ews_urls import EwsUrlRefused
 from apps.tenants.groups import GroupRefused, find_group, plain_name
-from apps.tenants.mail_systems import add_mail_system
+from apps.tenants.mail_systems import add_mail_system, check_ca_pem
 from apps.tenants.models import MailSystem, OrganizationGroup
 
 
@@ -89,7 +88,7 @@ def _certificates(path: Path | None) -> str:
         return ""
     try:
         pem = path.read_text("ascii")
-        x509.load_pem_x509_certificates(pem.encode())
+        check_ca_pem(pem)
     except (OSError, ValueError) as error:
         raise CommandError(f"--ca-file can't be read ({type(error).__name__})") from None
     return pem

@@ -1,0 +1,15 @@
+"""Housekeeping of sign-in as a Celery task."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from apps.administrators import lockout
+from apps.administrators.sessions import SessionStore
+
+
+@shared_task(name="administrators.housekeeping")
+def housekeeping() -> None:
+    """Delete sessions that have ended, and failures that no longer count."""
+    SessionStore.clear_expired()
+    lockout.forget()

@@ -1,0 +1,1 @@
+"""The admin API: what the console does, for programs. docs/admin-api.md."""

@@ -1,0 +1,204 @@
+"""Administrators: who may sign in, in which roles, and help for who can't get in."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from allauth.mfa.models import Authenticator
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.password_validation import validate_password
+from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from unfold.admin import TabularInline
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget
+
+from apps.administrators.accounts import AccountRefused, refuse_role, reset_second_factor
+from apps.administrators.lockout import unlock
+from apps.administrators.models import Administrator, RoleAssignment
+from apps.administrators.roles import Role
+from apps.administrators.scope import may
+from apps.console.base import ConsoleAdmin
+from apps.console.chosen import user_of
+from apps.console.site import confirm, site
+from apps.console.stepup import ask, stepped_up
+
+
+class _NobodyLeft(Exception):
+    """After this change nobody could manage administrators any more."""
+
+
+class _Person(forms.ModelForm):
+    """Names, and a new password for who signs in with one."""
+
+    password1 = forms.CharField(
+        label="Password",
+        required=False,
+        strip=False,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
+        help_text="12 characters or more. Leave it empty to keep the one there is.",
+    )
+    password2 = forms.CharField(
+        label="Password, once more",
+        required=False,
+        strip=False,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
+    )
+
+    class Meta:
+        model = Administrator
+        fields = ("username", "display_name", "source", "is_active")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        first, second = cleaned.get("password1"), cleaned.get("password2")
+        if first != second:
+            self.add_error("password2", "The two are not the same.")
+        elif first:
+            try:
+                names = {name: cleaned.get(name, "") for name in ("username", "display_name")}
+                validate_password(first, Administrator(**names))
+            except forms.ValidationError as error:
+                self.add_error("password1", error)
+        elif self.instance.pk is None and cleaned.get("source") == Administrator.Source.LOCAL:
+            self.add_error("password1", "A new administrator needs a password.")
+        return cleaned
+
+
+class _Role(forms.ModelForm):
+    """A role and where it holds."""
+
+    # Without an empty choice each new line would begin as a system administrator.
+    role = forms.ChoiceField(
+        choices=[("", "Select a role"), *Role.choices], widget=UnfoldAdminSelectWidget
+    )
+
+    class Meta:
+        model = RoleAssignment
+        fields = ("role", "og")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        try:
+            refuse_role(cleaned.get("role", ""), cleaned.get("og"))
+        except AccountRefused as error:
+            self.add_error("og", f"{str(error).capitalize()}.")
+        return cleaned
+
+
+class _Roles(TabularInline):
+    model = RoleAssignment
+    form = _Role
+    extra = 1
+    verbose_name_plural = "Roles"
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may(user_of(request), "administrators.manage", None)
+
+    has_add_permission = has_change_permission = has_delete_permission = has_view_permission
+
+
+@admin.register(Administrator, site=site)
+class AdministratorAdmin(ConsoleAdmin):
+    """For system administrators alone."""
+
+    og_lookup = None
+    view_permission = add_permission = change_permission = "administrators.manage"
+    # Who has gone may no longer sign in; their name stays, for the audit log tells of it.
+    delete_permission = None
+    step_up = True
+
+    form = _Person
+    inlines: ClassVar = [_Roles]
+    list_display = ("username", "display_name", "roles", "second_factor", "active", "last_login")
+    search_fields = ("username", "display_name")
+    fields = ("username", "display_name", "source", "password1", "password2", "is_active")
+    actions_detail: ClassVar = ["forget_second_factor", "lift_lock"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        factor = Authenticator.objects.filter(user=OuterRef("pk"), type=Authenticator.Type.TOTP)
+        people: QuerySet[Any] = rows.annotate(has_factor=Exists(factor))
+        return people.prefetch_related("assignments__og")
+
+    @display(description="Roles")
+    def roles(self, obj: Administrator) -> str:
+        return "; ".join(
+            f"{one.get_role_display()}{f' ({one.og})' if one.og else ''}"
+            for one in obj.assignments.all()
+        )
+
+    @display(description="Second factor", label={"On": "success"})
+    def second_factor(self, obj: Any) -> str:
+        return "On" if obj.has_factor else "Off"
+
+    @display(description="May sign in", boolean=True)
+    def active(self, obj: Administrator) -> bool:
+        return obj.is_active
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except _NobodyLeft:
+            messages.error(
+                request, "Nothing was changed: at least one system administrator must remain."
+            )
+            return redirect(request.path)
+
+    def store(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if obj.source != Administrator.Source.LOCAL:
+            obj.set_unusable_password()
+        elif form.cleaned_data.get("password1"):
+            obj.set_password(form.cleaned_data["password1"])
+        obj.save()
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        person = form.instance
+        before = _roles_of(person)
+        super().save_related(request, form, formsets, change)
+        after = _roles_of(person)
+        if before != after:
+            self.audit(request, "roles", person, {"roles": before}, {"roles": after})
+        chiefs = RoleAssignment.objects.filter(
+            role=Role.SYSTEM_ADMINISTRATOR, og=None, administrator__is_active=True
+        )
+        if not chiefs.exists():
+            raise _NobodyLeft
+
+    @action(description="Forget the second factor", url_path="forget-second-factor")
+    def forget_second_factor(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """For who has lost phone and recovery codes."""
+        question = "{} will sign in with the password alone until a new second factor is set up."
+        return self._help(request, object_id, question, "forget_factor", reset_second_factor)
+
+    @action(description="Lift the lock", url_path="lift-lock")
+    def lift_lock(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """For who has typed the wrong password too often."""
+        question = "{} may try to sign in again at once."
+        return self._help(request, object_id, question, "unlock", lambda one: unlock(one.username))
+
+    def _help(
+        self, request: HttpRequest, object_id: str, question: str, verb: str, do: Any
+    ) -> HttpResponse:
+        person = self.get_object(request, object_id)
+        if person is None or not self.has_change_permission(request, person):
+            return redirect("console:index")
+        if not stepped_up(request):
+            return ask(request)
+        back = reverse("console:administrators_administrator_change", args=[object_id])
+        if request.method != "POST":
+            return confirm(request, "Are you sure?", question.format(person), back)
+        with transaction.atomic():
+            do(person)
+            self.audit(request, verb, person)
+        messages.success(request, "Done.")
+        return redirect(back)
+
+
+def _roles_of(person: Administrator) -> list[str]:
+    rows = RoleAssignment.objects.filter(administrator=person).select_related("og")
+    return sorted(str(row) for row in rows)

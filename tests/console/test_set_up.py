@@ -1,0 +1,154 @@
+"""The pages with which a group is set up: tokens, mail systems, the app's configuration."""
+
+from __future__ import annotations
+
+import json
+import plistlib
+import re
+from pathlib import Path
+
+import pytest
+from django.test import Client
+
+from apps.administrators.roles import Role
+from apps.audit.models import AuditEntry
+from apps.lab.ca import LabCa
+from apps.tenants.mail_systems import add_mail_system
+from apps.tenants.models import ApiToken, MailSystem
+from apps.tenants.tokens import authenticate, issue_token
+from tests.console.people import BASE, World, signed_in
+
+TOKENS = f"{BASE}tenants/apitoken/"
+SYSTEMS = f"{BASE}tenants/mailsystem/"
+APP = f"{BASE}app-configuration/"
+
+
+@pytest.fixture
+def admin(world: World) -> Client:
+    return signed_in(world.people[Role.OG_ADMINISTRATOR])
+
+
+def made_token(client: Client, label: str = "phones") -> str:
+    page = client.post(f"{TOKENS}add/", {"label": label, "days": "90"})
+    found = re.search(r'value="(ens_[A-Za-z0-9_-]{43})"', page.content.decode())
+    assert found is not None
+    return found[1]
+
+
+def test_a_token_is_shown_once(admin: Client, world: World) -> None:
+    token = made_token(admin)
+    assert authenticate(token) == world.mine
+    row = ApiToken.objects.get()
+    assert row.expires_at is not None
+    for url in (TOKENS, f"{TOKENS}{row.pk}/change/"):
+        page = admin.get(url).content.decode()
+        assert "phones" in page and token not in page
+    entry = AuditEntry.objects.get(action="api_token.create")
+    assert token not in str(vars(entry)) and entry.actor == "og_administrator"
+
+
+def test_rotate_and_revoke(admin: Client) -> None:
+    old = made_token(admin)
+    row = ApiToken.objects.get()
+    page = admin.post(f"{TOKENS}{row.pk}/rotate/", {"overlap": "0"}).content.decode()
+    new = re.search(r'value="(ens_[A-Za-z0-9_-]{43})"', page)
+    assert new is not None and authenticate(new[1]) and not authenticate(old)
+    # What is no longer good can't be rotated again.
+    admin.post(f"{TOKENS}{row.pk}/rotate/", {"overlap": "7"})
+    assert ApiToken.objects.count() == 2
+    successor = ApiToken.objects.latest("pk")
+    assert b"can&#x27;t subscribe" in admin.get(f"{TOKENS}{successor.pk}/revoke/").content
+    assert authenticate(new[1])
+    admin.post(f"{TOKENS}{successor.pk}/revoke/")
+    assert not authenticate(new[1])
+    assert AuditEntry.objects.filter(action="api_token.revoke").count() == 1
+
+
+@pytest.mark.parametrize("role", [Role.HELP_DESK, Role.AUDITOR])
+def test_who_may_not_manage_tokens(world: World, role: str) -> None:
+    issue_token(world.mine, "phones")
+    row = ApiToken.objects.get()
+    client = signed_in(world.people[role])
+    assert client.post(f"{TOKENS}{row.pk}/revoke/").status_code == 403
+    assert client.post(f"{TOKENS}add/", {"label": "x", "days": ""}).status_code == 403
+    assert b"/revoke/" not in client.get(f"{TOKENS}{row.pk}/change/").content
+    row.refresh_from_db()
+    assert row.revoked_at is None and ApiToken.objects.count() == 1
+
+
+def system(**changes: str) -> dict[str, str]:
+    return {
+        "name": "Headquarters",
+        "hosts": "MAIL.example.com\news.example.com:444",
+        "default_ews_url": "https://mail.example.com/EWS/Exchange.asmx",
+        "ca_pem": "",
+    } | changes
+
+
+def test_a_mail_system(admin: Client, world: World, tmp_path: Path) -> None:
+    pem = LabCa(tmp_path).pem
+    assert admin.post(f"{SYSTEMS}add/", system(ca_pem=pem)).status_code == 302
+    row = MailSystem.objects.get()
+    assert (row.og, row.hosts) == (world.mine, ["ews.example.com:444", "mail.example.com"])
+    assert row.ca_pem.strip() == pem.strip()
+    assert admin.post(f"{SYSTEMS}add/", system()).status_code == 200  # the name is taken
+    admin.post(f"{SYSTEMS}{row.pk}/change/", system(hosts="mail.example.com"))
+    row.refresh_from_db()
+    assert row.hosts == ["mail.example.com"]
+    changed = AuditEntry.objects.get(action="mail_system.change")
+    assert "ews.example.com:444" in str(changed.before)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hosts": "127.0.0.1"},
+        {"hosts": "https://mail.example.com"},
+        {"hosts": ""},
+        {"default_ews_url": "https://elsewhere.example.com/EWS/Exchange.asmx"},
+        {"default_ews_url": "http://mail.example.com/EWS/Exchange.asmx"},
+        {"ca_pem": "-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----"},
+        {"ca_pem": "ü"},
+    ],
+)
+def test_what_is_refused(admin: Client, wrong: dict[str, str]) -> None:
+    page = admin.post(f"{SYSTEMS}add/", system(**wrong))
+    assert page.status_code == 200 and b"Traceback" not in page.content
+    assert not MailSystem.objects.exists()
+
+
+def test_private_addresses_are_a_system_administrators_word(admin: Client, world: World) -> None:
+    admin.post(f"{SYSTEMS}add/", system(allow_private="on"))
+    row = MailSystem.objects.get()
+    assert row.allow_private is False
+    chief = signed_in(world.people[Role.SYSTEM_ADMINISTRATOR])
+    chief.post(f"{SYSTEMS}{row.pk}/change/", system(allow_private="on"))
+    row = MailSystem.objects.get()
+    assert row.allow_private
+    admin.post(f"{SYSTEMS}{row.pk}/change/", system())
+    assert MailSystem.objects.get().allow_private
+
+
+def test_the_apps_configuration_as_files(admin: Client, world: World) -> None:
+    add_mail_system(
+        world.mine,
+        "Headquarters",
+        ["mail.example.com"],
+        default_ews_url="https://mail.example.com/EWS/Exchange.asmx",
+    )
+    token = made_token(admin)
+    page = admin.get(APP).content.decode()
+    assert "https://mail.example.com/EWS/Exchange.asmx" in page and "ENSLinkAddress" in page
+    apple = plistlib.loads(admin.post(APP, {"token": token, "file": "plist"}).content)
+    android = json.loads(admin.post(APP, {"token": token, "file": "json"}).content)
+    assert apple == android
+    assert apple["ENSAPIToken"] == token and apple["AccountNotifyPush"] is True
+    assert apple["ENSLinkAddress"].endswith("/api/ens")
+    assert token not in str([vars(entry) for entry in AuditEntry.objects.all()])
+
+
+def test_another_groups_token_makes_no_file(admin: Client, world: World) -> None:
+    strangers = issue_token(world.foreign, "theirs")
+    for token in (strangers, "ens_" + "A" * 43, ""):
+        page = admin.post(APP, {"token": token, "file": "json"})
+        assert page["Content-Type"].startswith("text/html") and page.status_code == 200
