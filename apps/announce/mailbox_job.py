@@ -112,7 +112,8 @@ class MailboxJob:
             return
         context = await _after_trial(context)
         news, unread = await self._gather(context, todo, outcome)
-        await self._announce(context, news, unread, outcome)
+        taken_at = min(entry.appended_at for entry in entries)
+        await self._announce(context, news, unread, _Delivery(outcome, taken_at))
 
     async def _note_identity(self, context: Context, works: Sequence[MailWork]) -> None:
         """Take what the entries say of the subscription itself."""
@@ -207,7 +208,7 @@ class MailboxJob:
         return news, unread
 
     async def _announce(
-        self, context: Context, news: Sequence[_News], unread: int | None, outcome: Outcome
+        self, context: Context, news: Sequence[_News], unread: int | None, delivery: _Delivery
     ) -> None:
         """Push to every device what it has not been told yet, or else the badge alone."""
         targets = context.targets
@@ -230,15 +231,21 @@ class MailboxJob:
                 if mark in told:
                     continue
                 if _is_hushed(target, one):
-                    outcome.hushed.append(mark)
+                    delivery.outcome.hushed.append(mark)
                     continue
                 rings = True
                 pushes.append((target, mark, _announcement(target, one, unread, mark)))
             if unread is not None and not rings:
                 pushes.append((target, "", _badge(target, unread)))
+        outcome = delivery.outcome
+        if outcome.hushed:
+            counters.count(names.HUSHED, len(outcome.hushed))
         try:
             ended = await asyncio.gather(
-                *(self._push(target, mark, push, outcome) for target, mark, push in pushes),
+                *(
+                    delivery.of(self._pushers[target.service], target, mark, push)
+                    for target, mark, push in pushes
+                ),
                 return_exceptions=True,
             )
         finally:
@@ -246,11 +253,6 @@ class MailboxJob:
         for failed in ended:
             if failed is not None:
                 raise failed
-
-    async def _push(self, target: Target, mark: str, push: Push, outcome: Outcome) -> None:
-        """Send one push and take its result as soon as it is known, whatever befalls the others."""
-        result = await self._pushers[target.service].push(push)
-        await _settle(target, mark, result, outcome)
 
 
 async def _after_trial(context: Context) -> Context:
@@ -277,9 +279,22 @@ def _left(gives_up: float) -> float:
     return max(0.5, gives_up - time.monotonic())
 
 
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """What a job's pushes have in common; `taken_at` (Unix time) is when the webhook took them."""
+
+    outcome: Outcome
+    taken_at: float
+
+    async def of(self, pusher: Pusher, target: Target, mark: str, push: Push) -> None:
+        """Send one push and take its result as soon as it is known, whatever befalls others."""
+        result = await pusher.push(push)
+        _tell(target, mark, result, time.time() - self.taken_at)
+        await _settle(target, mark, result, self.outcome)
+
+
 async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -> None:
     """Take one push's result: mark it, retire a dead token, or ask for another try."""
-    _tell(target, mark, result)
     if result.status == "accepted":
         if mark:
             outcome.seen.append(mark)
@@ -295,13 +310,21 @@ async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -
             outcome.again(60.0)
 
 
-def _tell(target: Target, mark: str, result: Result) -> None:
-    """Count a push's result and note it in the device's story."""
+def _tell(target: Target, mark: str, result: Result, took_s: float) -> None:
+    """Count a push's result and note it in the device's story, with how long it took."""
     counters.count(names.PUSHES, label=result.status)
     if result.status == "accepted":
         counters.count(names.ANNOUNCED if mark else names.BADGE_CORRECTIONS)
     kind = "announcement" if mark else "badge"
-    stories.record(target.device_id, kind, result=result.status, reason=result.reason)
+    stories.record(
+        target.device_id,
+        kind,
+        result=result.status,
+        reason=result.reason,
+        ms=max(0, round(took_s * 1000)),
+        told=target.rules.level,
+        encrypted=target.envelope is not None,
+    )
 
 
 # Faults of the one push that no second try will mend.

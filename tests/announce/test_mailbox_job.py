@@ -67,9 +67,9 @@ class Relay:
     def __init__(self) -> None:
         self.titles: list[str] = []
         self.reached: set[tuple[str, str]] = set()
+        self.payloads: list[dict[str, Any]] = []
         self.answers_for = 1000
         self.hangs = asyncio.Event()
-        self.payloads: list[dict[str, Any]] = []
 
     async def send(
         self, service: str, pushes: Sequence[Push], on_result: Callable[[Result], None]

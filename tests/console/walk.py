@@ -7,8 +7,11 @@ from typing import Any, Final
 
 from django.contrib.contenttypes.models import ContentType
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 
 from apps.administrators.models import Administrator
+from apps.cns import keys
+from apps.cns.models import Pin, SecureChannelKey
 from apps.tenants.mail_systems import add_mail_system
 from apps.tenants.models import ApiToken, MailSystem, OrganizationGroup
 from apps.tenants.tokens import issue_token
@@ -27,7 +30,24 @@ PARTS: Final[dict[str, Callable[[OrganizationGroup], str]]] = {
     "app_label": lambda og: "tenants",
     "content_type_id": lambda og: str(ContentType.objects.get_for_model(type(og)).pk),
     "url": lambda og: "no-such-page",
+    "pin_id": lambda og: str(_pin().pk),
+    "thumbprint": lambda og: _key().thumbprint,
+    "provider_id": lambda og: "company",
 }
+
+
+def _pin() -> Pin:
+    now = timezone.now()
+    return Pin.objects.get_or_create(
+        host="cns.example.com",
+        spki="A" * 43 + "=",
+        defaults={"subject": "CN=cns", "expires_at": now, "created_at": now},
+    )[0]
+
+
+def _key() -> SecureChannelKey:
+    found = SecureChannelKey.objects.first()
+    return found or keys.make("Walk", SecureChannelKey.Use.NEXT)[0]
 
 
 def _mail_system(og: OrganizationGroup) -> MailSystem:
