@@ -241,7 +241,7 @@ class Drain:
             del self._jobs[context.mailbox.pk]
 
     def _record(self, entries: Sequence[Entry], outcome: Outcome) -> None:
-        self._done.seen += outcome.seen + outcome.hushed
+        self._done.seen += outcome.hushed
         _time(entries, outcome)
         if outcome.retry_after_s is None:
             self._done.acknowledged += [entry.id for entry in entries]
@@ -263,6 +263,7 @@ class Drain:
 
     async def _flush(self) -> None:
         """Record what is done, marks first; renew the leases of what is not."""
+        self._done.seen += self._job.take_marks()
         if self._done:
             done, self._done = self._done, _Done()
             try:

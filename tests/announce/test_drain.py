@@ -39,7 +39,12 @@ class Job:
         self.does: Callable[[Sequence[Entry]], Outcome] = lambda _entries: Outcome()
         self.takes_s = 0.0
         self.at_once: list[str] = []
+        self.announced: list[str] = []
         self.written: list[str] = []
+
+    def take_marks(self) -> list[str]:
+        taken, self.announced = self.announced, []
+        return taken
 
     def marks_written(self, marks: Sequence[str]) -> None:
         self.written += marks
@@ -49,11 +54,11 @@ class Job:
         self.overlaps += self.running.get(key, 0)
         self.running[key] = self.running.get(key, 0) + 1
         self.batches.append((key, [entry.id for entry in entries]))
-        outcome.seen += self.at_once
+        self.announced += self.at_once
         await asyncio.sleep(self.takes_s)
         self.running[key] -= 1
         done = self.does(entries)
-        outcome.seen += done.seen
+        self.announced += done.seen
         outcome.retry_after_s = done.retry_after_s
         outcome.caught_up = done.caught_up
 
