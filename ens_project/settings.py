@@ -52,7 +52,7 @@ MIDDLEWARE = [
 ]
 if not RELAY_ONLY:
     MIDDLEWARE.append("whitenoise.middleware.WhiteNoiseMiddleware")
-    MIDDLEWARE += console.MIDDLEWARE
+    MIDDLEWARE += console.middleware(ENS)
     globals().update(console.settings_of(ENS))
 CONSOLE_PATH = console.base_path(ENS)
 SOCIALACCOUNT_PROVIDERS = console.openid_providers(ENS)

@@ -93,8 +93,11 @@ class MailboxJob:
         """Take note that these marks are in the log now."""
         self._unwritten.difference_update(marks)
 
-    async def run(self, context: Context, entries: Sequence[Entry]) -> Outcome:
-        """Announce what these entries, oldest first, report."""
+    async def run(self, context: Context, entries: Sequence[Entry], outcome: Outcome) -> None:
+        """Announce what these entries, oldest first, report.
+
+        `outcome` is true at any moment: what was announced before a failure or a deadline counts.
+        """
         works = context.works
         await self._note_identity(context, works)
         since = [work.catch_up_since for work in works if work.catch_up_since]
@@ -104,13 +107,13 @@ class MailboxJob:
             counts_are_fresh=all(entry.attempts <= 1 for entry in entries),
             catch_up_since=min(since) if since else None,
         )
-        outcome = Outcome(watermark=last_watermark(works))
+        outcome.watermark = last_watermark(works)
         if todo.empty or not context.targets or context.replaced:
-            return outcome
+            return
         context = await _after_trial(context)
         news, unread = await self._gather(context, todo, outcome)
-        await self._announce(context, news, unread, outcome)
-        return outcome
+        taken_at = min(entry.appended_at for entry in entries)
+        await self._announce(context, news, unread, _Delivery(outcome, taken_at))
 
     async def _note_identity(self, context: Context, works: Sequence[MailWork]) -> None:
         """Take what the entries say of the subscription itself."""
@@ -205,7 +208,7 @@ class MailboxJob:
         return news, unread
 
     async def _announce(
-        self, context: Context, news: Sequence[_News], unread: int | None, outcome: Outcome
+        self, context: Context, news: Sequence[_News], unread: int | None, delivery: _Delivery
     ) -> None:
         """Push to every device what it has not been told yet, or else the badge alone."""
         targets = context.targets
@@ -228,18 +231,28 @@ class MailboxJob:
                 if mark in told:
                     continue
                 if _is_hushed(target, one):
-                    outcome.hushed.append(mark)
+                    delivery.outcome.hushed.append(mark)
                     continue
                 rings = True
                 pushes.append((target, mark, _announcement(target, one, unread, mark)))
             if unread is not None and not rings:
                 pushes.append((target, "", _badge(target, unread)))
-        results = await asyncio.gather(
-            *(self._pushers[target.service].push(push) for target, _, push in pushes)
-        )
-        for (target, mark, _), result in zip(pushes, results, strict=True):
-            await _settle(target, mark, result, outcome)
-        self._unwritten.update(outcome.seen, outcome.hushed)
+        outcome = delivery.outcome
+        if outcome.hushed:
+            counters.count(names.HUSHED, len(outcome.hushed))
+        try:
+            ended = await asyncio.gather(
+                *(
+                    delivery.of(self._pushers[target.service], target, mark, push)
+                    for target, mark, push in pushes
+                ),
+                return_exceptions=True,
+            )
+        finally:
+            self._unwritten.update(outcome.seen, outcome.hushed)
+        for failed in ended:
+            if failed is not None:
+                raise failed
 
 
 async def _after_trial(context: Context) -> Context:
@@ -266,9 +279,22 @@ def _left(gives_up: float) -> float:
     return max(0.5, gives_up - time.monotonic())
 
 
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """What a job's pushes have in common; `taken_at` (Unix time) is when the webhook took them."""
+
+    outcome: Outcome
+    taken_at: float
+
+    async def of(self, pusher: Pusher, target: Target, mark: str, push: Push) -> None:
+        """Send one push and take its result as soon as it is known, whatever befalls others."""
+        result = await pusher.push(push)
+        _tell(target, mark, result, time.time() - self.taken_at)
+        await _settle(target, mark, result, self.outcome)
+
+
 async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -> None:
     """Take one push's result: mark it, retire a dead token, or ask for another try."""
-    _tell(target, mark, result)
     if result.status == "accepted":
         if mark:
             outcome.seen.append(mark)
@@ -284,13 +310,21 @@ async def _settle(target: Target, mark: str, result: Result, outcome: Outcome) -
             outcome.again(60.0)
 
 
-def _tell(target: Target, mark: str, result: Result) -> None:
-    """Count a push's result and note it in the device's story."""
+def _tell(target: Target, mark: str, result: Result, took_s: float) -> None:
+    """Count a push's result and note it in the device's story, with how long it took."""
     counters.count(names.PUSHES, label=result.status)
     if result.status == "accepted":
         counters.count(names.ANNOUNCED if mark else names.BADGE_CORRECTIONS)
     kind = "announcement" if mark else "badge"
-    stories.record(target.device_id, kind, result=result.status, reason=result.reason)
+    stories.record(
+        target.device_id,
+        kind,
+        result=result.status,
+        reason=result.reason,
+        ms=max(0, round(took_s * 1000)),
+        told=target.rules.level,
+        encrypted=target.envelope is not None,
+    )
 
 
 # Faults of the one push that no second try will mend.

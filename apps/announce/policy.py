@@ -13,6 +13,9 @@ from datetime import datetime, time
 from functools import lru_cache
 from typing import Any, Final
 
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
 from apps.announce.payload import DEFAULT_SOUND, Content
 from apps.tenants.inherited import og_settings
 from apps.vault.lookup import lookup_hmac
@@ -20,40 +23,117 @@ from apps.vault.lookup import lookup_hmac
 # From the narrowest to the widest (DESIGN.md, section 6).
 LEVELS: Final = ("none", "generic", "sender", "sender_subject", "preview")
 SOUND: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_MINUTES_A_DAY: Final = 24 * 60
+# For quiet hours; the first is never.
+TIMES: Final = ("", *(f"{hour:02}:{half}" for hour in range(24) for half in ("00", "30")))
 _VIP_LENGTH: Final = 32  # 128 bits
 
 
-@og_settings("content")
+class VipHmac(str):
+    """What `vip_hmac` makes of an address: no address can be stored in a VIP list by mistake."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.str_schema(pattern=rf"^[0-9a-f]{{{_VIP_LENGTH}}}$")
+
+
+@og_settings("content", title="What notifications show")
 @dataclass(frozen=True, slots=True)
 class ContentPolicy:
     """What phones of a group may be told; inherited down the tree unless overridden.
 
     `level` is the most that a push may say; with `require_encryption` a device that gave no
     content key hears «New mail» only. `vips_only` lets only the mail of `vips` ring, and of those
-    whom the device names; `vips` are what `vip_hmac` makes of addresses. In the quiet hours, from
-    `quiet_from` to `quiet_to` (minutes after midnight, both or none) on `quiet_days` (1 is Monday;
-    the day they begin on), only badges change: in the device's time zone, or else `time_zone`.
-    `sound` is a sound file of the app's, "none" for silence. `group_conversations` lets phones show
-    the mails of a conversation together.
+    whom the device names. In the quiet hours, from `quiet_from` to `quiet_to` (both or none) on
+    `quiet_days` (ISO weekdays on which they begin), only badges change: in the device's time
+    zone, or else `time_zone`. `sound` is a sound file of the app's, "none" for silence.
+    `group_conversations` lets phones show the mails of a conversation together.
     """
 
-    level: str = field(default="sender_subject", metadata={"choices": LEVELS, "narrows": True})
+    level: str = field(
+        default="sender_subject",
+        metadata={
+            "choices": LEVELS,
+            "choice_labels": (
+                "The badge only",
+                "New mail",
+                "Sender",
+                "Sender and subject",
+                "Sender, subject and the first words",
+            ),
+            "narrows": True,
+            "label": "At most",
+            "help": "What a notification may say. A device may ask for less.",
+        },
+    )
     require_encryption: bool = field(
-        default=False, metadata={"choices": (True, False), "narrows": True}
+        default=False,
+        metadata={
+            "choices": (True, False),
+            "choice_labels": ("Yes", "No"),
+            "narrows": True,
+            "label": "Only encrypted",
+            "help": "Devices whose app can't decrypt are told of new mail and nothing else.",
+        },
     )
-    vips_only: bool = field(default=False, metadata={"choices": (True, False), "narrows": True})
-    vips: tuple[str, ...] = ()
-    quiet_from: int | None = field(
-        default=None, metadata={"minimum": 0, "maximum": _MINUTES_A_DAY - 1}
+    vips_only: bool = field(
+        default=False,
+        metadata={
+            "choices": (True, False),
+            "choice_labels": ("Yes", "No"),
+            "narrows": True,
+            "label": "VIPs only",
+            "help": "Only mail of VIPs rings, be they the group's (ens_vips) or the user's own; "
+            "other mail changes the badge.",
+        },
     )
-    quiet_to: int | None = field(
-        default=None, metadata={"minimum": 0, "maximum": _MINUTES_A_DAY - 1}
+    vips: tuple[VipHmac, ...] = field(default=(), metadata={"label": "VIPs"})
+    quiet_from: str = field(
+        default="",
+        metadata={
+            "choices": TIMES,
+            "choice_labels": ("never", *TIMES[1:]),
+            "label": "Quiet from",
+            "help": "In quiet hours only badges change.",
+        },
     )
-    quiet_days: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
-    time_zone: str = "UTC"
-    sound: str = DEFAULT_SOUND
-    group_conversations: bool = True
+    quiet_to: str = field(
+        default="",
+        metadata={
+            "choices": TIMES,
+            "choice_labels": ("never", *TIMES[1:]),
+            "label": "Quiet until",
+            "help": "On the next day if this is earlier than the beginning.",
+        },
+    )
+    quiet_days: str = field(
+        default="1234567",
+        metadata={
+            "label": "Quiet on",
+            "help": "The days on which quiet hours begin: 1 is Monday, 7 is Sunday; 12345 is the "
+            "working week.",
+        },
+    )
+    time_zone: str = field(
+        default="UTC",
+        metadata={
+            "label": "Time zone",
+            "help": "For devices that don't tell theirs: a name as Europe/Berlin.",
+        },
+    )
+    sound: str = field(
+        default=DEFAULT_SOUND,
+        metadata={
+            "label": "Sound",
+            "help": "A sound file of the app's, default, or none. A device may choose another.",
+        },
+    )
+    group_conversations: bool = field(
+        default=True,
+        metadata={
+            "label": "Group by conversation",
+            "help": "Phones show the mails of a conversation together.",
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +257,11 @@ def narrowed(content: Content | None, level: str) -> Content | None:
 
 
 def _quiet_hours(policy: ContentPolicy) -> tuple[Quiet, ...]:
-    if policy.quiet_from is None or policy.quiet_to is None:
+    if not (policy.quiet_from and policy.quiet_to):
         return ()
-    return (Quiet(policy.quiet_days, policy.quiet_from, policy.quiet_to),)
+    days = tuple(int(day) for day in policy.quiet_days if day in "1234567")
+    begin, end = map(minutes_after_midnight, (policy.quiet_from, policy.quiet_to))
+    return (Quiet(days, begin, end),)
 
 
 @lru_cache(maxsize=700)

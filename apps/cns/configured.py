@@ -1,44 +1,42 @@
-"""The client as `ens.env` says: address, pins, CAs, proxy; the key unless the database has one."""
+"""The client for this deployment's CNS: where site.py says, signed with the key of keys.py."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from django.conf import settings
 
 from apps.cns import keys
 from apps.cns.channel import ChannelUnusable
 from apps.cns.client import CnsClient
-from apps.wire.proxy import Proxy
+from apps.cns.site import CnsNotConfigured, CnsSite, content_of, current_site
+from apps.wire import background
 
-
-class CnsNotConfigured(Exception):
-    """A setting is missing or the file it names can't be used; the text names the setting."""
+__all__ = ["CnsNotConfigured", "configured_client", "forget", "key_of_file", "shared_client"]
 
 
 # How long a process may go on signing with the key before.
 LOOK_AGAIN_S: Final = 5.0
+_LONGEST_CALL_S: Final = 30.0
 
 
 def configured_client(key_pem: bytes | None = None) -> CnsClient:
-    """A new client for the configured relay; without a key it signs with the configured file.
+    """A new client for this deployment's CNS; without a key it signs with the configured file.
 
     Raises:
-        CnsNotConfigured: ENS_CNS_URL or ENS_CNS_KEY_FILE is missing, or a setting unusable.
+        CnsNotConfigured: there is no address or no key, or something of it is unusable.
     """
-    ens = settings.ENS
-    if ens.cns_url is None:
-        raise CnsNotConfigured("ENS_CNS_URL is missing")
-    if key_pem is None:
-        key_pem = key_of_file()
-    ca_pem = _content("ENS_CNS_CA_FILE", ens.cns_ca_file) if ens.cns_ca_file else b""
-    ca_text = ca_pem.decode("utf-8", "replace")
+    return _client(current_site(), key_pem)
+
+
+def _client(site: CnsSite, key_pem: bytes | None) -> CnsClient:
     try:
-        return CnsClient(ens.cns_url, key_pem, ens.cns_pins, ca_text, proxy=_proxy())
+        return CnsClient(
+            site.url, key_pem or key_of_file(), site.pins, site.ca_pem, proxy=site.proxy
+        )
     except ChannelUnusable as error:
         raise CnsNotConfigured(f"ENS_CNS_KEY_FILE: {error}") from None
 
@@ -52,15 +50,16 @@ def key_of_file() -> bytes:
     file = settings.ENS.cns_key_file
     if file is None:
         raise CnsNotConfigured("ENS_CNS_KEY_FILE is missing")
-    return _content("ENS_CNS_KEY_FILE", file)
+    return content_of("ENS_CNS_KEY_FILE", file)
 
 
 class _Shared:
-    """One client; it looks now and then whether another key is to sign."""
+    """One client; it looks now and then whether the CNS or the key that is to sign is another."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._client: CnsClient | None = None
+        self._site: CnsSite | None = None
         self._thumbprint = ""
         self._look_at = float("-inf")
 
@@ -72,14 +71,28 @@ class _Shared:
             return self._client
 
     def _look(self) -> None:
-        row = keys.current()
+        row, site = keys.current(), current_site()
         thumbprint = row.thumbprint if row else ""
-        if self._client is None:
-            self._client = configured_client(keys.pem(row) if row else None)
+        if self._client is None or site != self._site:
+            before = self._client
+            self._client = _client(site, keys.pem(row) if row else None)
+            if before is not None:
+                _close_later(before)
         elif thumbprint != self._thumbprint:
             # The connections stay; only what is signed from now on is signed by another.
             self._client.sign_with(keys.pem(row) if row else key_of_file())
-        self._thumbprint, self._look_at = thumbprint, time.monotonic() + LOOK_AGAIN_S
+        self._site, self._thumbprint = site, thumbprint
+        self._look_at = time.monotonic() + LOOK_AGAIN_S
+
+
+def _close_later(client: CnsClient) -> None:
+    """Close a client when the calls that it has under way are answered or given up."""
+
+    async def close() -> None:
+        await asyncio.sleep(_LONGEST_CALL_S)
+        await client.close()
+
+    asyncio.run_coroutine_threadsafe(close(), background.background_loop())
 
 
 _shared = _Shared()
@@ -100,27 +113,3 @@ def forget() -> None:
     """Read settings and keys anew when next asked."""
     global _shared
     _shared = _Shared()
-
-
-def _proxy() -> Proxy | None:
-    ens = settings.ENS
-    if ens.cns_proxy_url is None:
-        return None
-    try:
-        parts = urlsplit(ens.cns_proxy_url)
-        host, port = parts.hostname, parts.port or 80
-    except ValueError:
-        host = None
-    if not host:
-        raise CnsNotConfigured("ENS_CNS_PROXY_URL is malformed")
-    user, password = ens.cns_proxy_user, ens.cns_proxy_password
-    return Proxy(
-        host, port, ens.cns_proxy_auth, user.get_secret_value(), password.get_secret_value()
-    )
-
-
-def _content(setting: str, file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise CnsNotConfigured(f"{setting} can't be read ({type(error).__name__})") from None

@@ -18,6 +18,11 @@ def stylesheet(request: HttpRequest) -> str:
     return static("console/console.css")
 
 
+def icon(request: HttpRequest) -> str:
+    """The address of the icon that browsers show beside the title."""
+    return static("console/icon.svg")
+
+
 def switcher(request: HttpRequest) -> dict[str, Any]:
     """What the header's switcher shows: the groups with their indentation, and the chosen one."""
     groups = groups_of(request)

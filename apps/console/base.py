@@ -8,6 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 
 from apps.administrators.scope import may, may_somewhere, visible_ogs
@@ -121,6 +122,14 @@ class ConsoleAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self._may(request, self.delete_permission, obj)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Django's table, named by what is in it."""
+        title = {"title": capfirst(str(self.opts.verbose_name_plural))}
+        answer: HttpResponse = super().changelist_view(request, title | (extra_context or {}))
+        return answer
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Django's page for one row, after a step-up where this model wants one."""

@@ -17,6 +17,7 @@ BURIED: Final = "entries_buried"
 
 # Pushes.
 ANNOUNCED: Final = "announced"
+HUSHED: Final = "hushed"  # quiet hours, no VIP, or a level of none
 BADGE_CORRECTIONS: Final = "badge_corrections"
 PUSHES: Final = "pushes"  # label: accepted, dead, retry, failed
 RELAY_CALLS: Final = "relay_calls"  # label: answered, unavailable, refused

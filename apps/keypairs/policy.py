@@ -51,4 +51,15 @@ class KeyPairSettings:
             "unit": "hours",
         },
     )
-    signing_days: int = field(default=90, metadata={"minimum": 7, "maximum": 365, "narrows": True})
+    signing_days: int = field(
+        default=90,
+        metadata={
+            "minimum": 7,
+            "maximum": 365,
+            "narrows": True,
+            "label": "New signing key every",
+            "help": "With it encrypted notifications are signed. Devices are told of the next one "
+            "as long before.",
+            "unit": "days",
+        },
+    )

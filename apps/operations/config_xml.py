@@ -32,6 +32,7 @@ from apps.audit import service as audit
 from apps.cns import keys
 from apps.cns.channel import ChannelUnusable, load_channel
 from apps.cns.models import SecureChannelKey
+from apps.cns.site import CnsNotConfigured, current_site
 from apps.operations import secure_channel
 from apps.operations.device_actions import By
 from apps.tenants.models import OrganizationGroup
@@ -101,8 +102,10 @@ def export(
         OSError: the master key file can't be read.
     """
     check_password(password, og.name)
-    if settings.ENS.cns_url is None:
-        raise ConfigRefused("cns_url_missing", "ENS_CNS_URL is missing: there is no CNS to name")
+    try:
+        site = current_site()
+    except CnsNotConfigured as error:
+        raise ConfigRefused("cns_url_missing", f"{error}: there is no CNS to name") from None
     master_key = settings.ENS.master_key_file.read_text("utf-8-sig") if with_master_key else ""
     with transaction.atomic():
         row, private = keys.make(_label(og.name), SecureChannelKey.Use.EXPORTED)
@@ -110,8 +113,8 @@ def export(
         content = Configuration(
             og_guid=og.guid,
             og_name=og.name,
-            cns_url=settings.ENS.cns_url,
-            cns_pins=tuple(settings.ENS.cns_pins),
+            cns_url=site.url,
+            cns_pins=site.pins,
             key_label=row.label,
             thumbprint=row.thumbprint,
             certificate=row.certificate,

@@ -40,6 +40,7 @@ _COUNTERS: Final = {
     names.CREDENTIALS_REFUSED: ("Credentials that Exchange refused", ""),
     names.BURIED: ("Entries given up", ""),
     names.ANNOUNCED: ("Announcements accepted by the push service", ""),
+    names.HUSHED: ("Mails that were not to ring on a phone", ""),
     names.BADGE_CORRECTIONS: ("Badge corrections accepted by the push service", ""),
     names.PUSHES: ("Pushes", "result"),
     names.RELAY_CALLS: ("Calls to the relay", "result"),

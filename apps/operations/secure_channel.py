@@ -24,6 +24,7 @@ from apps.cns.client import CnsClient
 from apps.cns.configured import CnsNotConfigured, configured_client, key_of_file
 from apps.cns.errors import CnsUnavailable
 from apps.cns.models import SecureChannelKey
+from apps.cns.site import current_site
 from apps.operations.device_actions import By
 from apps.wire import background
 
@@ -115,9 +116,12 @@ def register_beside(row: SecureChannelKey) -> bool:
 def relay_is_beside() -> bool:
     """Whether the configured CNS is served by this very deployment, from this database."""
     ens = settings.ENS
-    if "relay" not in ens.roles or ens.cns_url is None or ens.relay_audience is None:
+    if "relay" not in ens.roles or ens.relay_audience is None:
         return False
-    called = _ENDPOINT.sub("", ens.cns_url).rstrip("/")
+    try:
+        called = _ENDPOINT.sub("", current_site().url).rstrip("/")
+    except CnsNotConfigured:
+        return False
     return bool(called == ens.relay_audience.rstrip("/"))
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
 from apps.relay.problems import Refused
 from apps.relay.providers import Notification, Outcome
 from apps.relay.providers.fcm.message import is_data
@@ -53,10 +55,7 @@ def parse_batch(body: bytes, platform: str) -> list[Item]:
         Refused: body_malformed, version_unsupported, too_many_notifications,
             notification_id_malformed, notification_id_repeated.
     """
-    try:
-        content = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise Refused("body_malformed", "not JSON") from None
+    content = _parsed(body)
     if not isinstance(content, dict):
         raise Refused("body_malformed", "not an object")
     version = content.get("version")
@@ -74,6 +73,18 @@ def parse_batch(body: bytes, platform: str) -> list[Item]:
     if len({item.id for item in items}) < len(items):
         raise Refused("notification_id_repeated")
     return items
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        # Several times as fast as the standard library's, which has the last word.
+        return from_json(body, allow_inf_nan=False)
+    except ValueError:
+        pass
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise Refused("body_malformed", "not JSON") from None
 
 
 def _refuse_constant(_name: str) -> NoReturn:
@@ -110,8 +121,8 @@ def _whole(low: int, high: int) -> Callable[[Any], bool]:
 def _payload_bytes(payload: dict[str, Any]) -> bytes | None:
     """The payload as APNs gets it; None for text that is no Unicode, as half a surrogate pair."""
     try:
-        return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
-    except (UnicodeEncodeError, RecursionError):
+        return to_json(payload)
+    except (PydanticSerializationError, RecursionError):
         return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from apps.tenants.inherited import og_settings
 
 
-@og_settings("subscriptions", title="Heartbeat and check-in")
+@og_settings("subscriptions", title="Email notification")
 @dataclass(frozen=True, slots=True)
 class SubscriptionSettings:
     """Times of the subscription's life; inherited down the tree unless overridden.
@@ -21,7 +21,16 @@ class SubscriptionSettings:
     one.
     """
 
-    enabled: bool = field(default=True, metadata={"choices": (False, True), "narrows": True})
+    enabled: bool = field(
+        default=True,
+        metadata={
+            "choices": (False, True),
+            "choice_labels": ("Off", "On"),
+            "narrows": True,
+            "label": "Email notification",
+            "help": "Switched off, no device can join, and those that have hear nothing.",
+        },
+    )
     status_frequency_minutes: int = field(
         default=30,
         metadata={

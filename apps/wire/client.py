@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,6 +66,10 @@ BodyTaker = Callable[[int, Mapping[str, str]], Callable[[bytes], None] | None]
 MAX_CONNECTIONS = 200 if sys.platform == "win32" else 1000
 _MAX_IDLE_HANDLES = 1000
 _MAX_STREAMS = 1000
+# A connection that takes longer to its first answer must not hold up the others.
+_NEWCOMER_S = 2.0
+# Hold back segments that aren't full: tcp(7), Linux only.
+_CORK: int = getattr(socket, "TCP_CORK", 0)
 _PROTOCOLS = {"http": pycurl.PROTO_HTTP, "https": pycurl.PROTO_HTTPS}
 _URL = re.compile(r"([A-Za-z]+)://[^/?#@\\\x00-\x20\x7f-\U0010ffff]+(?:[/?#][\x21-\x7e]*)?")
 _NOT_IN_HEADER = re.compile(r"[\r\n\x00]")
@@ -215,7 +220,14 @@ class Client:
         max_host_connections: connections to one host at most, 0 for no limit; further requests
             wait in line (HTTP/1.1) or share (HTTP/2).
         max_connections: connections altogether, busy and kept alive.
+        together: send what many requests write in the same moment in as few packets as it fits
+            into, where the system can do that (Linux). For many small requests on few connections.
         proxy: the only way out; host names are looked up there.
+        newcomers_alone: HTTP/2: while a new connection waits for its first answer, no connection
+            takes more than one request and none is opened beside it. Before that answer libcurl
+            doesn't know how many the server allows, sends a hundred, and gives the connection up
+            when some are refused. APNs allows one until it has accepted it. Neither with
+            `check_address` nor with `proxy`.
     """
 
     def __init__(
@@ -224,12 +236,20 @@ class Client:
         *,
         max_host_connections: int = 0,
         max_connections: int = MAX_CONNECTIONS,
+        together: bool = False,
         proxy: Proxy | None = None,
+        newcomers_alone: bool = False,
     ) -> None:
         if check_address is not None and proxy is not None:
             raise ValueError("what a proxy connects to can't be checked here")
+        if newcomers_alone and (check_address is not None or proxy is not None):
+            raise ValueError("newcomers can't be told apart here")
         self._check = check_address
         self._proxy = proxy
+        self._max_host_connections = max_host_connections
+        self._newcomers_alone = newcomers_alone
+        # By id: a set of handles that hold a callback of ours would keep itself alive.
+        self._newcomers: set[int] = set()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -245,6 +265,7 @@ class Client:
         self._running: dict[Any, Settle] = {}
         self._idle: list[Any] = []
         self._watched: dict[int, int] = {}
+        self._corks: dict[int, socket.socket] | None = {} if together and _CORK else None
         self._closed = False
 
     async def perform(self, request: Request, take: BodyTaker | None = None) -> Response:
@@ -302,6 +323,7 @@ class Client:
         handle = self._idle.pop() if self._idle else pycurl.Curl()
         try:
             _prepare(handle, request, transfer)
+            self.note_connections(handle)
             self.add(handle, transfer.settle)
             await transfer.future
             if transfer.spoilt is not None:
@@ -319,6 +341,34 @@ class Client:
         """
         self._multi.add_handle(handle)
         self._running[handle] = settle
+
+    def note_connections(self, handle: Any) -> None:
+        """Let us know when a transfer on this handle opens a connection, where that matters."""
+        if self._newcomers_alone:
+            handle.setopt(pycurl.OPENSOCKETFUNCTION, partial(self._open_socket, id(handle)))
+
+    def _open_socket(self, newcomer: int, _purpose: int, address: Any) -> Any:
+        """Called by libcurl, which takes no new options meanwhile."""
+        loop = self._loop
+        if loop is not None and newcomer not in self._newcomers:
+            self._newcomers.add(newcomer)
+            loop.call_soon(self._limit_streams)
+            loop.call_later(_NEWCOMER_S, self._no_newcomer, newcomer)
+        family, kind, protocol, _ = address
+        return _Socket(family, kind, protocol)
+
+    def _no_newcomer(self, newcomer: int) -> None:
+        if newcomer in self._newcomers:
+            self._newcomers.discard(newcomer)
+            self._limit_streams()
+
+    def _limit_streams(self) -> None:
+        """Those that wait are looked at again when the next request ends."""
+        if not self._closed:
+            alone = bool(self._newcomers)
+            self._multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, 1 if alone else _MAX_STREAMS)
+            connections = 1 if alone else self._max_host_connections
+            self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
 
     async def close(self) -> None:
         """Close every connection; requests under way fail with ConnectFailed."""
@@ -348,6 +398,7 @@ class Client:
 
     def _release(self, handle: Any) -> None:
         if self._running.pop(handle, None) is not None:
+            self._no_newcomer(id(handle))
             self._multi.remove_handle(handle)
         # Forgets headers and body too: an idle handle must not hold credentials or mail.
         handle.reset()
@@ -365,6 +416,8 @@ class Client:
             return
         before = self._watched.get(descriptor, 0)
         self._watched[descriptor] = what
+        if self._corks is not None and not before:
+            self._add_cork(descriptor)
         if what & pycurl.POLL_IN and not before & pycurl.POLL_IN:
             loop.add_reader(descriptor, self._act, descriptor, pycurl.CSELECT_IN)
         elif before & pycurl.POLL_IN and not what & pycurl.POLL_IN:
@@ -376,6 +429,9 @@ class Client:
 
     def _unwatch(self, descriptor: int) -> None:
         before = self._watched.pop(descriptor, 0)
+        if self._corks and descriptor in self._corks:
+            # libcurl's own, and about to be closed by it.
+            self._corks.pop(descriptor).detach()
         if self._loop is None or self._loop.is_closed():
             return
         if before & pycurl.POLL_IN:
@@ -411,9 +467,30 @@ class Client:
     def _act(self, descriptor: int, event: int) -> None:
         if self._closed:
             return
-        _, running = self._multi.socket_action(descriptor, event)
+        if self._corks:
+            running = self._act_together(descriptor, event)
+        else:
+            _, running = self._multi.socket_action(descriptor, event)
         if running < len(self._running):
             self._collect()
+
+    def _act_together(self, descriptor: int, event: int) -> int:
+        """libcurl writes each request by itself; the system sends them when all are written."""
+        self._set_corks(1)
+        _, running = self._multi.socket_action(descriptor, event)
+        self._set_corks(0)
+        return int(running)
+
+    def _set_corks(self, held: int) -> None:
+        for each in list((self._corks or {}).values()):
+            with suppress(OSError):
+                each.setsockopt(socket.IPPROTO_TCP, _CORK, held)
+
+    def _add_cork(self, descriptor: int) -> None:
+        assert self._corks is not None
+        # libcurl also watches what wakes it, which is no socket.
+        with suppress(OSError):
+            self._corks[descriptor] = socket.socket(fileno=descriptor)
 
     def _collect(self) -> None:
         more = 1
@@ -426,6 +503,8 @@ class Client:
 
     def _settle(self, handle: Any, error: tuple[int, str] | None) -> None:
         settle = self._running.pop(handle)
+        # Before the handle goes: that is when libcurl looks at those that wait.
+        self._no_newcomer(id(handle))
         self._multi.remove_handle(handle)
         settle(error)
 

@@ -35,7 +35,7 @@ class Posts:
     """POST requests by one client to peers that are verified in one way.
 
     Args:
-        client: carries them; its address check is not asked, so it must have none.
+        client: carries them; it must have neither an address check nor a proxy.
         tls: how the peer is verified, and who we are.
         max_response_bytes: as in `Request`.
     """
@@ -93,6 +93,7 @@ class Posts:
         setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
         setopt(pycurl.PIPEWAIT, 1)
         prepare_tls(setopt, self._tls)
+        self._client.note_connections(slot.handle)
         slot.settle = partial(self._settle, slot)
         return slot
 

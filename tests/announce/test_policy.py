@@ -5,11 +5,22 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from apps.announce.payload import Content
-from apps.announce.policy import ContentPolicy, Quiet, Wishes, is_quiet, narrowed, rules, vip_hmac
+from apps.announce.policy import (
+    ContentPolicy,
+    Quiet,
+    VipHmac,
+    Wishes,
+    is_quiet,
+    narrowed,
+    rules,
+    vip_hmac,
+)
 from apps.tenants.groups import create_group
 from apps.tenants.inherited import SettingRefused, override, settings_for
+from apps.tenants.models import OgSetting
 
 ALL = Content("Ben", "Lunch", "Hi Anna")
 NIGHT = Quiet((1, 2, 3, 4, 5), 22 * 60, 6 * 60)  # Monday to Friday, from 22:00 to 06:00
@@ -76,7 +87,7 @@ def test_a_zone_nobody_knows_is_utc(zone: str) -> None:
 
 
 def test_in_the_organizations_quiet_hours_only_the_badge_changes() -> None:
-    policy = ContentPolicy(quiet_from=20 * 60, quiet_to=6 * 60, time_zone="Asia/Tokyo")
+    policy = ContentPolicy(quiet_from="20:00", quiet_to="06:00", time_zone="Asia/Tokyo")
     assert rules(policy, "", Wishes(), "", NOON).level == "none"  # 21:00 in Tokyo
     assert rules(policy, "", Wishes(), "Europe/Berlin", NOON).level == "sender_subject"
 
@@ -103,8 +114,8 @@ def test_vips_of_the_group_and_of_the_device_count_together() -> None:
     assert boss == vip_hmac("boss@example.com") != friend
     wishes = Wishes(vips=frozenset({friend}))
     assert rules(ContentPolicy(), "", Wishes(), "", NOON).vips is None
-    assert rules(ContentPolicy(vips=(boss,)), "", wishes, "", NOON).vips == {boss, friend}
-    held = rules(ContentPolicy(vips_only=True, vips=(boss,)), "", Wishes(), "", NOON)
+    assert rules(ContentPolicy(vips=(VipHmac(boss),)), "", wishes, "", NOON).vips == {boss, friend}
+    held = rules(ContentPolicy(vips_only=True, vips=(VipHmac(boss),)), "", Wishes(), "", NOON)
     assert held.vips == {boss}
 
 
@@ -125,11 +136,29 @@ def test_wishes_are_stored_as_they_are(wishes: Wishes) -> None:
 def test_a_group_below_may_only_narrow() -> None:
     company = create_group("Company")
     team = create_group("Team", company)
-    override(company, ContentPolicy, level="sender", require_encryption=True, vips=("ab",))
-    for wider in ({"level": "preview"}, {"require_encryption": False}):
+    override(company, ContentPolicy, level="sender", require_encryption=True, vips=("ab" * 16,))
+    for wider in (
+        {"level": "preview"},
+        {"require_encryption": False},
+        {"vips": ("boss@example.com",)},
+    ):
         with pytest.raises(SettingRefused):
             override(team, ContentPolicy, **wider)
-    override(team, ContentPolicy, level="generic", vips_only=True, quiet_from=0, quiet_to=60)
+    override(
+        team, ContentPolicy, level="generic", vips_only=True, quiet_from="00:00", quiet_to="01:00"
+    )
     found = settings_for(team, ContentPolicy)
-    assert (found.level, found.require_encryption, found.vips) == ("generic", True, ("ab",))
-    assert (found.vips_only, found.quiet_from, found.quiet_to) == (True, 0, 60)
+    assert (found.level, found.require_encryption, found.vips) == ("generic", True, ("ab" * 16,))
+    assert (found.vips_only, found.quiet_from, found.quiet_to) == (True, "00:00", "01:00")
+
+
+@pytest.mark.django_db
+def test_the_vips_of_a_group_are_set_by_command_and_stored_as_hmacs() -> None:
+    group = create_group("Company")
+    call_command("ens_vips", "add", "Boss@Example.com", "cfo@example.com", og="Company")
+    call_command("ens_vips", "remove", "cfo@example.com", og="Company")
+    found = settings_for(group, ContentPolicy).vips
+    assert found == (vip_hmac("boss@example.com"),)
+    assert "example" not in str(list(OgSetting.objects.values_list("value", flat=True)))
+    with pytest.raises(CommandError):
+        call_command("ens_vips", "add", "not an address", og="Company")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
@@ -12,12 +13,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from joserfc import jwe
-from joserfc.jwk import RSAKey
+from joserfc.jwk import ECKey, RSAKey
 
+from apps.announce.envelope import Envelope
 from apps.announce.payload import Content, News, announcement, badge_correction
 from apps.api.problems import PROBLEMS, document
 from apps.devices.models import DeviceState
 from apps.keypairs import service as keypairs
+from apps.keypairs.signing import Signer
+from apps.lab.phone.opening import ContentKey
 from apps.subscriptions import wakeups
 from ens_project.env import BASE_DIR
 from tests.api.conftest import Api, claims
@@ -101,6 +105,22 @@ def test_the_pushes_are_the_ones_shown() -> None:
     assert example("reconnect-android") == wakeups.VISIBLE["fcm"]
     assert example("wakeup") == wakeups.SILENT["apns"]
     assert example("reconnect") == wakeups.VISIBLE["apns"]
+
+
+def test_the_encrypted_pushes_are_the_ones_shown() -> None:
+    shown = example("encrypted-claims")
+    phone, key = ContentKey(), ECKey.generate_key("P-256")
+    device_id = uuid.UUID(shown["dev"])
+    envelope = Envelope(device_id, json.dumps(phone.public_jwk), Signer("k", key))
+    content = Content(shown["sender"], shown["subject"], shown["preview"])
+    news = News(shown["item"], content, 7, thread=shown["thread"], envelope=envelope)
+    for name, holder in (("encrypted", "ens"), ("encrypted-android", "data")):
+        made = announcement("apns" if holder == "ens" else "fcm", news)
+        signed = phone.decrypt(made[holder]["enc"]).split(".")[1]
+        claims = json.loads(urlsafe_b64decode(signed + "=" * (-len(signed) % 4)))
+        assert claims | {"iat": shown["iat"]} == shown
+        made[holder]["enc"] = "…"
+        assert made == example(name)
 
 
 def test_the_problem_shown_is_real_and_every_code_is_listed() -> None:

@@ -15,6 +15,8 @@ from pytest_django.fixtures import Settings
 from apps.cns.channel import load_channel
 from apps.cns.configured import CnsNotConfigured, configured_client
 
+pytestmark = pytest.mark.django_db
+
 
 def configure(settings: Settings, **values: Any) -> None:
     settings.ENS = settings.ENS.model_copy(update=values)

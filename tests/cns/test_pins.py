@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from asgiref.sync import sync_to_async
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import SecretStr
@@ -74,6 +75,7 @@ async def test_another_host_is_not_spoken_to(relay: TlsRelay, trusted: bool) -> 
     await client.close()
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("auth", ["none", "basic", "ntlm", "negotiate"])
 async def test_through_a_companys_proxy_to_the_pinned_host(
     relay: TlsRelay,
@@ -103,7 +105,7 @@ async def test_through_a_companys_proxy_to_the_pinned_host(
                 "cns_proxy_password": SecretStr(PASSWORD),
             }
         )
-        client = configured_client()
+        client = await sync_to_async(configured_client)()
         for _ in range(3):
             (result,) = await client.send("apns", [push()])
             assert result.status == "accepted"
@@ -112,7 +114,7 @@ async def test_through_a_companys_proxy_to_the_pinned_host(
         settings.ENS = settings.ENS.model_copy(
             update={"cns_proxy_password": SecretStr("wrong"), "cns_pins": [OTHER_PIN]}
         )
-        client = configured_client()
+        client = await sync_to_async(configured_client)()
         with pytest.raises(CnsUnavailable) as failed:
             await client.send("apns", [push()])
         expected = "tls_pin_mismatch" if auth == "none" else "proxy_login_refused"

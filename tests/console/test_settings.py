@@ -7,6 +7,7 @@ from django.test import Client
 
 from apps.administrators.roles import Role
 from apps.audit.models import AuditEntry
+from apps.console.pages.og_settings import SectionForm
 from apps.keypairs.policy import KeyPairSettings
 from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants import inherited
@@ -81,7 +82,7 @@ def test_all_or_none(world: World, chief: Client) -> None:
     assert inherited.own_names(world.below, KeyPairSettings) == {"hours_current"}
 
 
-def test_every_section_has_words_for_every_setting() -> None:
+def test_every_setting_on_a_page_has_words(world: World) -> None:
     for section in inherited.sections().values():
-        for item in inherited.describe(section):
+        for item in SectionForm(section, world.mine).descriptions:
             assert item.label and item.help, f"{section.__name__}.{item.name}"

@@ -1,29 +1,35 @@
-"""The canary: after a demo with everything marked, no mark stands anywhere but in Apple's pushes.
+"""The canary: after a demo with everything marked, no mark stands anywhere but in the pushes.
 
 Searched are the directories of ENS and of its relay (databases with their -wal, the broker's
 folders, keys and settings), or what PostgreSQL and Redis hold in their place; the logs of their
 processes, at their most talkative; and every answer to calls that go wrong. The lab's own
-directories are left out: in life they are Exchange's and Apple's.
+directories are left out: in life they are Exchange's, Apple's and Google's.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import socket
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from apps.lab.phone import Phone, Refused
 from apps.lab.stand.facts import DemoUser
-from apps.lab.stand.stand import Layout, Stand
+from apps.lab.stand.stand import DEPLOYMENT, Layout, Stand
 from apps.lab.stand.waiting import until
 from tests.e2e.grounds import (
     Embedded,
@@ -37,11 +43,19 @@ from tests.e2e.marks import Finding, Searcher
 from tests.e2e.road import Road
 from tests.e2e.webhooks import Webhook, webhooks_asked_for
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 SENDER_NAME = 'Sündér & Söhne "Cánary" ' + secrets.token_hex(6)
 SENDER_ADDRESS = f"Sender.{secrets.token_hex(6)}@Partner.Example"
 METRICS_TOKEN = secrets.token_urlsafe(32)
+
+
+_SHOW_SIGNING_KEY = """
+from apps.keypairs import signing
+from apps.tenants.models import OrganizationGroup
+signer = signing.current(OrganizationGroup.objects.get(name="Lab"))
+number = signer._key.raw_value.private_numbers().private_value
+"""
 
 
 @dataclass
@@ -70,10 +84,33 @@ class Canary:
         }
         return user
 
-    def phone(self, user: DemoUser, name: str) -> Phone:
-        phone = self.road.phone(user, "a phone")
+    def phone(self, user: DemoUser, name: str, **options: Any) -> Phone:
+        phone = self.road.phone(user, "a phone", **options)
         self.marks[f"{name}'s push token"] = phone.token
+        for key in phone.content_keys:
+            self.marks[f"{name}'s content key"] = _hex(key.private_jwk["d"])
         return phone
+
+    def phone_that_wishes(self, user: DemoUser, name: str) -> Phone:
+        """A phone with a content key, VIPs, and another account beside this one."""
+        vip = f"Vip.{secrets.token_hex(6)}@Partner.Example"
+        also = f"Also.{secrets.token_hex(6)}@Example.com"
+        self.marks |= {
+            "a VIP": vip,
+            "another account": also,
+            "another account's user id": hashlib.sha256(also.lower().encode()).hexdigest(),
+        }
+        wishes = {"vips": [vip, SENDER_ADDRESS]}
+        accounts = [user.address, also]
+        return self.phone(user, name, encrypted=True, wishes=wishes, accounts=accounts)
+
+    def note_signing_key(self) -> None:
+        """Our own mark: the private half of what signs announcements."""
+        # Beside the stand's home, which is searched.
+        file = self.road.stand.home.parent / "signing-key"
+        code = _SHOW_SIGNING_KEY + f"open({str(file)!r}, 'w').write(f'{{number:064x}}')\n"
+        self.road.stand.manage(["shell", "--no-imports", "-c", code])
+        self.marks["the signing key"] = file.read_text("ascii")
 
     def note_secret(self, phone: Phone, name: str) -> None:
         assert phone.device is not None
@@ -138,8 +175,10 @@ def test_no_mark_stands_anywhere_but_in_the_pushes(canary: Canary) -> None:
     owner = canary.user("the owner", f'Pä55/w+rd "q" {secrets.token_hex(6)}')
     # Too long for the webhook URL: these credentials are kept the other way round.
     other = canary.user("the other", f"{secrets.token_hex(6)}" + "ä" * 400)
-    first, second = canary.phone(owner, "the first"), canary.phone(owner, "the second")
-    third = canary.phone(other, "the third")
+    first = canary.phone(owner, "the first")
+    second = canary.phone_that_wishes(owner, "the second")
+    third = canary.phone(other, "the third", android=True)
+    _push_apps(canary)
     with webhooks_asked_for(road.stand) as urls:
         for phone, name in ((first, "the first"), (second, "the second"), (third, "the third")):
             assert phone.join() == "active", phone.code
@@ -148,6 +187,10 @@ def test_no_mark_stands_anywhere_but_in_the_pushes(canary: Canary) -> None:
         _everyday(canary, other, third)
     _check_the_pushes(canary, owner, first)
     _check_the_pushes(canary, other, third)
+    canary.note_signing_key()
+    assert canary.road.subjects(second)[-1] in canary.marks.values()
+    raw = repr([push.payload for push in canary.road.pushes(second)])
+    assert canary.searcher().in_bytes(raw.encode(), "an encrypted push") == set()
 
     _refused_joins(canary, owner)
     _trouble_at_exchange(canary, owner, first)
@@ -172,6 +215,39 @@ def test_no_mark_stands_anywhere_but_in_the_pushes(canary: Canary) -> None:
     _the_search_was_one(canary)
 
 
+def _push_apps(canary: Canary) -> None:
+    """What the relay pushes with: Apple's and Google's keys, and one for Amazon, added now."""
+    stand = canary.road.stand
+    apple = load_pem_private_key(stand.provider_key.p8_file.read_bytes(), None)
+    account = json.loads(stand.service_account.file.read_text())
+    google = load_pem_private_key(account["private_key"].encode(), None)
+    assert isinstance(apple, EllipticCurvePrivateKey) and isinstance(google, RSAPrivateKey)
+    # Of the PEM files a line, and of the keys the numbers that must stay secret.
+    canary.marks |= {
+        "Apple's key": f"{apple.private_numbers().private_value:064x}",
+        "Apple's key in PEM": stand.provider_key.p8_file.read_text().splitlines()[1],
+        "the service account's key": f"{google.private_numbers().p:0256x}",
+        "the service account's key in PEM": account["private_key"].splitlines()[12],
+        "Amazon's key": (amazon := secrets.token_urlsafe(30).replace("-", "+").replace("_", "/")),
+    }
+    content = {
+        "region": "eu-central-1",
+        "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+        "secret_access_key": amazon,
+        "platform_application_arn": "arn:aws:sns:eu-central-1:123456789012:app/GCM/mail",
+    }
+    file = stand.home.parent / "sns.json"
+    file.write_text(json.dumps(content))
+    words = ("--app", "com.example.cloud", "--share", DEPLOYMENT, "--sns-fcm", str(file))
+    (told,) = stand.manage_relay(["relay_push_app", "add", *words])
+    assert "com.example.cloud through sns" in told
+    assert canary.searcher().in_bytes(told.encode(), "what the command said") == set()
+
+
+def _hex(base64url: str) -> str:
+    return urlsafe_b64decode(base64url + "=" * (-len(base64url) % 4)).hex()
+
+
 def _everyday(canary: Canary, user: DemoUser, phone: Phone) -> None:
     """Mail of every kind, read and moved; a check-in with credentials."""
     road = canary.road
@@ -186,7 +262,7 @@ def _everyday(canary: Canary, user: DemoUser, phone: Phone) -> None:
 
 
 def _check_the_pushes(canary: Canary, user: DemoUser, phone: Phone) -> None:
-    """What left for Apple carries sender and subject, and no other mark."""
+    """What left for Apple or Google carries sender and subject, and no other mark."""
     allowed = {"the sender"} | {name for name in canary.marks if name.startswith("subject")}
     told = "".join(repr(push.payload) for push in canary.road.pushes(phone))
     found = {finding.mark for finding in canary.searcher().in_bytes(told.encode(), "a push")}

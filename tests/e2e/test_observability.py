@@ -108,7 +108,9 @@ def test_numbers_of_all_processes_and_the_phones_story(watched: Stand) -> None:
     assert story[0].startswith("now: active")
     moves = [line for line in story if "moved" in line]
     assert [re.findall(r"to=(\w+)", line)[0] for line in moves] == ["joining", "active"]
-    assert any("announcement" in line and "result=accepted" in line for line in story)
+    (announced,) = [line for line in story if "announcement" in line]
+    assert re.search(r"result=accepted .*ms=[0-9]+ ", announced)
+    assert "told=sender_subject  encrypted=False" in announced
     assert user.address not in printed
 
 

@@ -64,6 +64,24 @@ def test_get_item() -> None:
     assert {"message:From", "item:Subject", "message:IsRead", "item:DateTimeReceived"} <= fields
 
 
+@pytest.mark.parametrize("conversations", [True, False])
+@pytest.mark.parametrize("previews", ["none", "property", "body"])
+def test_get_item_asks_for_no_more_than_is_wanted(
+    previews: get_item.Previews, conversations: bool
+) -> None:
+    raw = get_item.request(["a"], previews, conversations=conversations)
+    content = assert_valid(raw)
+    fields = {element.get("FieldURI") for element in content.iter(f"{T}FieldURI")}
+    assert ("item:Preview" in fields, "item:Body" in fields) == (
+        previews == "property",
+        previews == "body",
+    )
+    assert ("item:ConversationId" in fields) is conversations
+    assert (content.findtext(f".//{T}BodyType") == "Text") is (previews == "body")
+    # Exchange 2010 knows no previews, and refuses what is written for a newer one.
+    assert (b'"Exchange2010_SP2"' in raw) is (previews != "property")
+
+
 def test_find_item() -> None:
     since = datetime(2026, 11, 21, 12, 0, 0, 999, timezone(timedelta(hours=2)))
     content = assert_valid(find_item.request(since, 50))

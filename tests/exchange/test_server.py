@@ -26,7 +26,7 @@ from apps.exchange.errors import (
     Unreachable,
 )
 from apps.exchange.ews.server import MAX_RESPONSE_BYTES, EwsServer
-from apps.exchange.interface import Credentials, Endpoint, Joined, MailServer, Proof
+from apps.exchange.interface import Credentials, Endpoint, Extras, Joined, MailServer, Proof
 from tests.exchange import answers
 from tests.exchange.schema import assert_valid
 from tests.lab.ews_schema import schema
@@ -142,6 +142,46 @@ async def test_describe_asks_only_what_is_wanted(authority: Authority) -> None:
         assert (await server.describe(endpoint, ANNA, [], True, 5)).items == {}
         assert (await server.describe(endpoint, ANNA, [], False, 5)).items == {}
     assert [asked(seen) for seen in site.requests] == ["GetItem", "GetFolder"]
+
+
+def with_body(text: str) -> bytes:
+    body = f'<t:Body BodyType="Text">{text}</t:Body><t:DateTimeReceived>'
+    return answers.response("GetItem", answers.item("1").replace("<t:DateTimeReceived>", body, 1))
+
+
+@pytest.mark.parametrize("code", ["ErrorInvalidServerVersion", "ErrorSchemaValidation"])
+async def test_an_exchange_too_old_for_previews_is_asked_for_the_text(
+    authority: Authority, code: str
+) -> None:
+    turns = iter([soap(answers.fault(code), 500), soap(with_body("Hi")), soap(with_body("Hi"))])
+
+    async def answer(_operation: str) -> bytes:
+        return next(turns)
+
+    async with exchange(authority, answer) as (server, endpoint, site):
+        for _ in range(2):
+            found = await server.describe(endpoint, ANNA, ["1"], False, 5, Extras(preview=True))
+            assert found.items["1"].preview == "Hi"
+    # It was not asked for what it does not know a second time.
+    assert [b"item:Preview" in seen.body for seen in site.requests] == [True, False, False]
+    assert [b"item:Body" in seen.body for seen in site.requests] == [False, True, True]
+
+
+async def test_a_mail_too_large_for_a_preview_is_described_without(authority: Authority) -> None:
+    turns = iter(
+        [
+            soap(answers.fault("ErrorInvalidServerVersion"), 500),
+            soap(with_body("x" * (MAX_RESPONSE_BYTES + 1))),
+            soap(answers.response("GetItem", answers.item("1"))),
+        ]
+    )
+
+    async def answer(_operation: str) -> bytes:
+        return next(turns)
+
+    async with exchange(authority, answer) as (server, endpoint, _):
+        found = await server.describe(endpoint, ANNA, ["1"], False, 10, Extras(preview=True))
+    assert (found.items["1"].subject, found.items["1"].preview) == ("Lunch", "")
 
 
 async def test_newest_unread(authority: Authority) -> None:

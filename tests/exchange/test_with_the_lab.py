@@ -20,7 +20,7 @@ from apps.exchange.errors import (
 )
 from apps.exchange.ews.notification import parse_notification
 from apps.exchange.ews.server import EwsServer
-from apps.exchange.interface import Credentials, Endpoint
+from apps.exchange.interface import Credentials, Endpoint, Extras
 from apps.lab.exchange import LabExchange
 from apps.lab.exchange.model import KINDS
 from tests.lab.ews_schema import violations
@@ -158,6 +158,21 @@ class TestDescribe:
         inbox = (await server.prove(endpoint, ANNA, "anna@example.com", 5)).inbox_id
         assert {item.parent_folder_id for item in items} == {inbox}
         assert described.unread_count == 4
+
+    async def test_previews_and_conversations_where_wanted(
+        self, lab: LabExchange, server: EwsServer, endpoint: Endpoint
+    ) -> None:
+        ids = [
+            lab.deliver("anna@example.com", "Ben", "ben@example.com", subject, "Hi Anna")
+            for subject in ("Lunch", "Re: Lunch", "Dinner")
+        ]
+        extras = Extras(preview=True, conversation=True)
+        items = (await server.describe(endpoint, ANNA, ids, False, 5, extras)).items
+        assert {item.preview for item in items.values()} == {"Hi Anna"}
+        first, answer, other = (item.conversation_id for item in items.values())
+        assert first == answer != other
+        plain = (await server.describe(endpoint, ANNA, ids, False, 5)).items
+        assert {(item.preview, item.conversation_id) for item in plain.values()} == {("", "")}
 
     async def test_somebody_else_s_item_is_not_described(
         self, lab: LabExchange, server: EwsServer, endpoint: Endpoint

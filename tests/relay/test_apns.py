@@ -124,8 +124,9 @@ async def test_as_many_streams_as_the_server_allows_on_several_connections(apple
     began = time.monotonic()
     found = await send(provider, app, [notification(token) for _ in range(80)])
     assert counted(found) == {("accepted", ""): 80}
-    # Two rounds of 40; one connection alone would need eight.
-    assert 0.35 <= time.monotonic() - began < 1.4
+    # Two rounds of 40, or one and a bit where a fresh connection was given more before its SETTINGS
+    # had come; one connection alone would need eight.
+    assert 0.2 <= time.monotonic() - began < 1.4
     assert 2 <= apple.lab.connections_opened <= MAX_CONNECTIONS
 
 

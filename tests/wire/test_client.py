@@ -603,3 +603,20 @@ class TestHttp2:
 
 def test_windows_select_takes_512_sockets() -> None:
     assert client_module.MAX_CONNECTIONS < 512 or os.name != "nt"
+
+
+async def test_a_new_connection_carries_one_request_until_its_first_answer(
+    authority: Authority,
+) -> None:
+    """Whoever floods it earlier is refused by servers that allow one at first, as APNs."""
+    context, _ = authority.context(alpn=("h2",))
+    client = Client(max_host_connections=4, newcomers_alone=True)
+    async with h2_site(0.1, context, streams=10) as site:
+        request = Request("POST", site.url(), body=b"x", http2=True, tls=Tls(ca_pem=authority.pem))
+        flood = asyncio.gather(*(client.perform(request) for _ in range(30)))
+        await asyncio.sleep(0.08)
+        assert (site.connections, len(site.requests)) == (1, 1)
+        assert {answer.status for answer in await flood} == {200}
+        assert site.connections <= 4
+        assert site.lost == 0
+    await client.close()

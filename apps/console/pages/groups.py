@@ -93,7 +93,7 @@ class GroupAdmin(ConsoleAdmin):
     add_permission = change_permission = delete_permission = "groups.manage"
     audit_name = "group"
 
-    list_display = ("tree_name", "below", "systems", "tokens", "guid")
+    list_display = ("tree_name", "below", "systems", "tokens", "group_id")
     list_display_links = ("tree_name",)
     sortable_by = ()
     search_fields = ("name",)
@@ -120,6 +120,10 @@ class GroupAdmin(ConsoleAdmin):
     @display(description="Mail systems")
     def systems(self, obj: Any) -> int:
         return int(obj.system_count)
+
+    @display(description="GUID")
+    def group_id(self, obj: OrganizationGroup) -> str:
+        return str(obj.guid)
 
     @display(description="API tokens")
     def tokens(self, obj: Any) -> int:

@@ -21,8 +21,9 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
+import apps.announce.policy
 import apps.keypairs.policy
-import apps.subscriptions.settings  # noqa: F401 - both register their sections
+import apps.subscriptions.settings  # noqa: F401 - all register their sections
 from apps.administrators.scope import may
 from apps.console.base import audit
 from apps.console.chosen import chosen_og, groups_of, user_of

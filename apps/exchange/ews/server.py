@@ -22,6 +22,7 @@ from apps.exchange.errors import (
     ServerBusy,
     TlsRefused,
     Unreachable,
+    VersionRefused,
 )
 from apps.exchange.ews import find_item, get_folder, get_item, soap, subscribe
 from apps.exchange.interface import (
@@ -53,7 +54,6 @@ _ITEMS_A_CALL = 100
 MAX_RESPONSE_BYTES = 2 * 1024 * 1024
 # How a server older than Exchange 2013 answers to a request in that one's schema.
 _NOT_UNDERSTOOD = {
-    "ErrorInvalidServerVersion",
     "ErrorSchemaValidation",
     "ErrorInvalidRequest",
     "ErrorInvalidPropertyRequest",
@@ -193,11 +193,10 @@ class EwsServer:
             try:
                 raw = await self._call(endpoint, credentials, body, left)
                 return get_item.parse(raw, ids)
-            except (EwsError, NotEws) as error:
+            except (EwsError, NotEws, VersionRefused) as error:
                 if way == "none" or error.transient:
                     raise
-                code = error.response_code if isinstance(error, EwsError) else ""
-                if way == "property" and code in _NOT_UNDERSTOOD:
+                if way == "property" and _is_too_new(error):
                     known_until = asyncio.get_running_loop().time() + _OLD_FOR_S
                     self._old_hosts[endpoint.url] = known_until
         raise AssertionError("the last way returns or raises")
@@ -234,6 +233,13 @@ class EwsServer:
             client = Client(check, max_host_connections=self._max_host_connections)
             self._clients[policy] = client
         return client
+
+
+def _is_too_new(error: ExchangeError) -> bool:
+    """Whether a server says that it doesn't know the schema of a request."""
+    return isinstance(error, VersionRefused) or (
+        isinstance(error, EwsError) and error.response_code in _NOT_UNDERSTOOD
+    )
 
 
 def _authorization(credentials: Credentials) -> str:

@@ -92,6 +92,7 @@ class Connection(asyncio.Protocol):
         self._trusted = False
         self._leaving = False
         self._taken = 0
+        self._limit = self.first_streams
         self._certificate = b""
         self._transport: asyncio.Transport | None = None
 
@@ -106,8 +107,8 @@ class Connection(asyncio.Protocol):
             return
         self._certificate = (tls.getpeercert(binary_form=True) or b"") if tls is not None else b""
         self._trusted = bool(self._certificate)
-        streams = self._service.streams if self._trusted else self.first_streams
-        self._http.local_settings.update({SettingCodes.MAX_CONCURRENT_STREAMS: streams})
+        self._limit = self._service.streams if self._trusted else self.first_streams
+        self._http.local_settings.update({SettingCodes.MAX_CONCURRENT_STREAMS: self._limit})
         self._http.initiate_connection()
         self._flush()
 
@@ -138,13 +139,17 @@ class Connection(asyncio.Protocol):
     def _take(self, event: Event) -> None:
         match event:
             case RequestReceived(stream_id=int(stream), headers=headers):
-                if not self._leaving:
+                under_way = len(self._requests) + len(self._hanging) + len(self._unsent)
+                if under_way >= self._limit:
+                    # The client may not have heard of our limit yet.
+                    self._http.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
+                elif not self._leaving:
                     named = [(str(name), str(value)) for name, value in headers or ()]
                     self._requests[stream] = Request(named, certificate=self._certificate)
                     self._count(stream)
             case DataReceived(stream_id=int(stream), data=data, flow_controlled_length=length):
-                self._http.acknowledge_received_data(length or 0, stream)
                 request = self._requests.get(stream)
+                self._acknowledge(length or 0, stream)
                 if request is not None and len(request.body) <= _MAX_KEPT_BYTES:
                     request.body += data or b""
             case StreamEnded(stream_id=int(stream)):
@@ -158,6 +163,12 @@ class Connection(asyncio.Protocol):
             case WindowUpdated():
                 for waiting in list(self._unsent):
                     self._send_body(waiting)
+
+    def _acknowledge(self, length: int, stream: int) -> None:
+        try:
+            self._http.acknowledge_received_data(length, stream)
+        except StreamClosedError:
+            return  # refused while its body was on the way
 
     def _complete(self, stream: int, request: Request) -> None:
         fault = self._service.fault_for(request)
@@ -196,7 +207,7 @@ class Connection(asyncio.Protocol):
             self._unsent[stream] = body
             self._send_body(stream)
         if answer.status == 200 and not self._trusted:
-            self._trusted = True
+            self._trusted, self._limit = True, self._service.streams
             self._http.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: self._service.streams})
 
     def _send_body(self, stream: int) -> None:

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     signals.raise_on_stop()
-    contenders = [each for each in CONTENDERS if options.only in (None, each.name)]
+    contenders = [each for each in CONTENDERS if each.name in (options.only or [each.name])]
     size = Size(options.pushes, options.repeats)
     scratch = tempfile.TemporaryDirectory(prefix="ens-bench-", ignore_cleanup_errors=True)
     try:
@@ -48,7 +48,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m apps.lab.bench_relay")
     parser.add_argument("--pushes", type=_count, default=size.pushes, help="a contender and round")
     parser.add_argument("--repeats", type=_count, default=size.repeats, help="rounds")
-    parser.add_argument("--only", choices=names, help="one contender alone")
+    parser.add_argument("--only", nargs="+", choices=names, help="these alone")
     parser.add_argument("--raw", type=Path, help="JSON file to write with every run")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     return parser.parse_args(arguments)

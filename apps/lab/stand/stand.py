@@ -116,7 +116,7 @@ class Stand(Lab):
             if proxy is not None:
                 proxy.start()
         ens, relay = self._ens_side(), self._relay_side()
-        self._ens = ens
+        self._ens, self._relay = ens, relay
         token = self._set_up_ens(ens)
         self._set_up_relay(relay, ens.directory / "cns.pem")
         self.facts = replace(self.facts, api_token=token)
@@ -171,6 +171,10 @@ class Stand(Lab):
         Returns what each printed; raises CommandFailed.
         """
         return self._ens.manage(*lines)
+
+    def manage_relay(self, *lines: Sequence[str]) -> list[str]:
+        """The same for the relay."""
+        return self._relay.manage(*lines)
 
     def run_inside(self, module: str, text: str) -> str:
         """Run a module of the lab with ENS's settings; see `manage` and `commands.run_module`."""
@@ -265,8 +269,12 @@ class Stand(Lab):
             "RELAY_FCM_URL": self.fcm_url,
             "RELAY_FCM_TOKEN_URL": f"{self.fcm_url}/token",
             "RELAY_FCM_CA_FILE": self.fcm_ca.as_posix(),
+            # Nobody is there: nothing in the lab asks Amazon.
+            "RELAY_SNS_URL": f"http://{HOST}:9",
             "GUARD_EXCEPTIONS": "127.0.0.0/8",
         }
+        if "LOG_LEVEL" in self._settings:
+            values["LOG_LEVEL"] = self._settings["LOG_LEVEL"]
         return Side(self.home / "relay", self.logs, values)
 
     def _set_up_ens(self, side: Side) -> str:

@@ -24,7 +24,9 @@ class Line:
     """A client with what is needed to know when to part with it. Of one event loop."""
 
     def __init__(self, tls: Tls) -> None:
-        self._client = Client(max_host_connections=MAX_CONNECTIONS)
+        self._client = Client(
+            max_host_connections=MAX_CONNECTIONS, newcomers_alone=True, together=True
+        )
         self._posts = Posts(self._client, tls, max_response_bytes=_MAX_ANSWER_BYTES)
         self._under_way = 0
         self._answered_at = self._used_at = asyncio.get_running_loop().time()

@@ -72,9 +72,15 @@ class ApnsProvider:
 
         sender = self._sender(app)
         ends = loop.time() + _DEADLINE_S
-        for each in notifications:
-            sender.start(_Push(each, ends, one_done))
-        await finished
+        pushes = [_Push(each, ends, one_done) for each in notifications]
+        try:
+            for push in pushes:
+                sender.start(push)
+            await finished
+        finally:
+            # For nobody who has stopped waiting is anything sent again.
+            for push in pushes:
+                push.ends = 0.0
 
     def _sender(self, app: OpenApp) -> _Sender:
         """The sender of the app's credentials, shared by the apps of one key."""
