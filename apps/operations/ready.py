@@ -84,6 +84,8 @@ def _push_apps() -> str | None:
     from apps.relay import attention  # its tables are there only where the relay is
 
     try:
+        from apps.relay import attention  # its tables are not everywhere
+
         return _ATTENTION if attention.needed() else None
     finally:
         connection.close()
