@@ -93,8 +93,11 @@ class MailboxJob:
         """Take note that these marks are in the log now."""
         self._unwritten.difference_update(marks)
 
-    async def run(self, context: Context, entries: Sequence[Entry]) -> Outcome:
-        """Announce what these entries, oldest first, report."""
+    async def run(self, context: Context, entries: Sequence[Entry], outcome: Outcome) -> None:
+        """Announce what these entries, oldest first, report.
+
+        `outcome` is true at any moment: what was announced before a failure or a deadline counts.
+        """
         works = context.works
         await self._note_identity(context, works)
         since = [work.catch_up_since for work in works if work.catch_up_since]
@@ -104,14 +107,13 @@ class MailboxJob:
             counts_are_fresh=all(entry.attempts <= 1 for entry in entries),
             catch_up_since=min(since) if since else None,
         )
-        outcome = Outcome(watermark=last_watermark(works))
+        outcome.watermark = last_watermark(works)
         if todo.empty or not context.targets or context.replaced:
-            return outcome
+            return
         context = await _after_trial(context)
         news, unread = await self._gather(context, todo, outcome)
         taken_at = min(entry.appended_at for entry in entries)
         await self._announce(context, news, unread, _Delivery(outcome, taken_at))
-        return outcome
 
     async def _note_identity(self, context: Context, works: Sequence[MailWork]) -> None:
         """Take what the entries say of the subscription itself."""
@@ -235,15 +237,22 @@ class MailboxJob:
                 pushes.append((target, mark, _announcement(target, one, unread, mark)))
             if unread is not None and not rings:
                 pushes.append((target, "", _badge(target, unread)))
-        if delivery.outcome.hushed:
-            counters.count(names.HUSHED, len(delivery.outcome.hushed))
-        await asyncio.gather(
-            *(
-                delivery.of(self._pushers[target.service], target, mark, push)
-                for target, mark, push in pushes
+        outcome = delivery.outcome
+        if outcome.hushed:
+            counters.count(names.HUSHED, len(outcome.hushed))
+        try:
+            ended = await asyncio.gather(
+                *(
+                    delivery.of(self._pushers[target.service], target, mark, push)
+                    for target, mark, push in pushes
+                ),
+                return_exceptions=True,
             )
-        )
-        self._unwritten.update(delivery.outcome.seen, delivery.outcome.hushed)
+        finally:
+            self._unwritten.update(outcome.seen, outcome.hushed)
+        for failed in ended:
+            if failed is not None:
+                raise failed
 
 
 async def _after_trial(context: Context) -> Context:
@@ -278,7 +287,7 @@ class _Delivery:
     taken_at: float
 
     async def of(self, pusher: Pusher, target: Target, mark: str, push: Push) -> None:
-        """Send one push and settle its result."""
+        """Send one push and take its result as soon as it is known, whatever befalls others."""
         result = await pusher.push(push)
         _tell(target, mark, result, time.time() - self.taken_at)
         await _settle(target, mark, result, self.outcome)

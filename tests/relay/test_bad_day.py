@@ -85,10 +85,10 @@ def day(tmp_path: Path) -> Iterator[Day]:
     thread.stop()
 
 
-def push_to(token: str) -> Push:
+def push_to(app: str, token: str) -> Push:
     return Push(
         id=str(uuid.uuid4()),
-        app=APP,
+        app=app,
         token=token,
         push_type="alert",
         priority=10,
@@ -187,7 +187,7 @@ def test_none_is_lost_and_dead_tokens_are_retired_exactly(day: Day) -> None:
     again = timezone.now() + timedelta(minutes=1)
     Device.objects.filter(id__in=[devices[t] for t in back]).update(push_token_at=again)
     apns.goaway_after = STREAMS
-    pushes = [push_to(token) for token in tokens]
+    pushes = [push_to(APP, token) for token in tokens]
     stop = threading.Event()
     threading.Thread(target=bursts, args=(day, stop), daemon=True).start()
     began = time.monotonic()
