@@ -18,7 +18,6 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
-from apps.relay import attention
 
 DEADLINE_S: Final = 2.0
 _GOOD_FOR_S: Final = 2.0
@@ -83,6 +82,9 @@ def _broker() -> None:
 
 def _push_apps() -> str | None:
     """Credentials that expire or are refused need a person; the relay itself works on."""
+    # Not above: without the role `relay` its tables are unknown to Django.
+    from apps.relay import attention
+
     try:
         return _ATTENTION if attention.needed() else None
     finally:

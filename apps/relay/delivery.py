@@ -170,6 +170,8 @@ def _remember(apps: Mapping[str, PushApp], sending: _Sending) -> None:
         if news:
             # Not of credentials that have been replaced meanwhile.
             PushApp.objects.filter(pk=app.pk, revision=app.revision).update(**news)
+            for member, value in news.items():
+                setattr(app, member, value)
         if trouble and "trouble" in news:
             logger.error("%s: the push service objects to its set-up: %s", app, trouble)
 

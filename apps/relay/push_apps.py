@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable
 
 from apps.relay.models import Deployment, PushApp
@@ -11,12 +12,15 @@ from apps.vault.wrapping import unwrap, wrap
 
 _TABLE = "relay_push_app"
 _PURPOSE = "provider_key"
+_KNOWN_S = 1.0
+# By the deployment's certificate and the platform: when it was read, and what was found.
+_known: dict[tuple[str, str], tuple[float, dict[str, PushApp]]] = {}
 
 
 def store(platform: str, app: str, provider: str, checked: Checked, *, sandbox: bool) -> PushApp:
     """Add an app, or replace the credentials of one that exists; who shares it stays as it was.
 
-    Effective with every process' next call; what is under way ends with the old credentials.
+    Effective in every process after a second; what is under way ends with the old credentials.
     """
     stored, _ = PushApp.objects.update_or_create(
         platform=platform,
@@ -36,13 +40,24 @@ def store(platform: str, app: str, provider: str, checked: Checked, *, sandbox: 
             "expiry_told_days": None,
         },
     )
+    _known.clear()
     return stored
 
 
 def shared_apps(deployment: Deployment, platform: str, apps: Iterable[str]) -> dict[str, PushApp]:
-    """Those of the named apps that this deployment may push to, by name. One query."""
-    found = deployment.push_apps.filter(platform=platform, app__in=set(apps))
-    return {each.app: each for each in found}
+    """Those of the named apps that this deployment may push to, by name.
+
+    As they were at most a second ago: asking the database costs more than all else that a call
+    with one notification does. An app that isn't known yet is looked for at once.
+    """
+    wanted = set(apps)
+    key = (deployment.thumbprint, platform)
+    read_at, known = _known.get(key, (0.0, {}))
+    now = time.monotonic()
+    if now - read_at > _KNOWN_S or not wanted <= known.keys():
+        known = {each.app: each for each in deployment.push_apps.filter(platform=platform)}
+        _known[key] = now, known
+    return {name: known[name] for name in wanted & known.keys()}
 
 
 def opened(app: PushApp) -> OpenApp:

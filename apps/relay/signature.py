@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +31,10 @@ from apps.relay.models import Deployment
 from apps.relay.problems import Refused
 
 MAX_CLOCK_DIFFERENCE_S = 60
+# A revocation takes effect within this on every process.
+_KNOWN_S = 1.0
+# By thumbprint: when it was read, and what was found. Unknown ones are not kept.
+_known: dict[str, tuple[float, Deployment]] = {}
 _MAX_HEADER_CHARS = 4096
 _HEADER_MEMBERS = frozenset(["alg", "typ", "x5t#S256"])
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -133,11 +138,14 @@ def _read(header: str | None) -> tuple[jws.CompactSignature, str]:
 
 
 def _deployment(named: str) -> Deployment:
-    # Read anew for every call, so that a revocation takes effect at once on every process.
-    deployment = Deployment.objects.filter(thumbprint=named).first()
-    # A case-insensitive collation must not take one certificate for another.
-    if deployment is None or deployment.thumbprint != named:
-        raise Refused("certificate_unknown")
+    read_at, deployment = _known.get(named, (0.0, None))
+    now = time.monotonic()
+    if deployment is None or now - read_at > _KNOWN_S:
+        deployment = Deployment.objects.filter(thumbprint=named).first()
+        # A case-insensitive collation must not take one certificate for another.
+        if deployment is None or deployment.thumbprint != named:
+            raise Refused("certificate_unknown")
+        _known[named] = now, deployment
     if deployment.revoked_at is not None:
         raise Refused("certificate_revoked")
     return deployment

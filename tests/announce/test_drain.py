@@ -54,7 +54,7 @@ class Job:
         self.running[key] -= 1
         done = self.does(entries)
         outcome.seen += done.seen
-        outcome.retry_after_s = done.retry_after_s
+        outcome.retry_after_s, outcome.caught_up = done.retry_after_s, done.caught_up
 
 
 class Site:

@@ -33,7 +33,7 @@ def test_of_many_copies_at_once_one_is_taken(site: Site, token: str) -> None:
     assert len(site.apns.phones.arrivals(token)) == 1
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_spent_nonces_are_forgotten_when_they_are_too_old_to_be_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
