@@ -18,7 +18,6 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
-
 DEADLINE_S: Final = 2.0
 _GOOD_FOR_S: Final = 2.0
 # Nothing is broken yet; a load balancer need not know, a monitor should.
