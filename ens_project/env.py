@@ -183,6 +183,14 @@ class EnsSettings(BaseModel):
         description="Calls that one worker process has under way to one Exchange host; others "
         "wait, and other hosts are not concerned.",
     )
+    pushes_in_flight: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        description="Announcements that one worker process has under way at the CNS or not yet "
+        "recorded: as many at most are repeated when it is killed. With an answer in a tenth of a "
+        "second, 64 are 600 a second for each process.",
+    )
     wakeups_a_second: int = Field(
         10,
         ge=1,

@@ -36,9 +36,9 @@ _IDLE_POLL_S: Final = 0.05
 _CLAIM_EVERY_S: Final = 0.02
 _FLUSH_EVERY_S: Final = 0.01
 _LOG_AWAY_S: Final = 1.0
-# A log that restarts is soon back; a run that ends waits for it this long and often.
-_RECORD_AGAIN_S: Final = 0.2
-_LAST_TRIES: Final = 10
+# A log that restarts or fails over is back in seconds; so long a run that ends waits for it.
+_RECORD_AGAIN_S: Final = 0.25
+_LAST_TRIES: Final = 50
 _CLAIM_AT_MOST: Final = 100
 # After this an announcement is no news any more; its entry becomes a dead letter.
 MAX_AGE_S: Final = 3600.0
@@ -241,7 +241,7 @@ class Drain:
             del self._jobs[context.mailbox.pk]
 
     def _record(self, entries: Sequence[Entry], outcome: Outcome) -> None:
-        self._done.seen += outcome.seen + outcome.hushed
+        self._done.seen += outcome.hushed
         _time(entries, outcome)
         if outcome.retry_after_s is None:
             self._done.acknowledged += [entry.id for entry in entries]
@@ -263,12 +263,15 @@ class Drain:
 
     async def _flush(self) -> None:
         """Record what is done, marks first; renew the leases of what is not."""
+        self._done.seen += self._job.take_marks()
         if self._done:
             done, self._done = self._done, _Done()
             try:
                 await in_records_database(self._write, done)
                 self._job.marks_written(done.seen)
-            except LogUnavailable:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must be recorded
+                if not isinstance(error, LogUnavailable):
+                    log.error("what is done can't be recorded: %s", where(error))
                 log.warning("the event log is unavailable; what is done is recorded later")
                 self._done.add(done)
                 await asyncio.sleep(_RECORD_AGAIN_S)

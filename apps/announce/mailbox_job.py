@@ -81,17 +81,34 @@ class MailboxJob:
     """One mailbox, one batch of its log entries."""
 
     def __init__(
-        self, event_log: EventLog, server: MailServer, pushers: Mapping[Service, Pusher]
+        self,
+        event_log: EventLog,
+        server: MailServer,
+        pushers: Mapping[Service, Pusher],
+        at_once: int = 64,
     ) -> None:
         self._log = event_log
         self._server = server
         self._pushers = pushers
         # Announced, but the mark may not be in the log yet: the mailbox's next job must know.
         self._unwritten: set[str] = set()
+        # What is under way or not recorded when this process is killed is announced again. An
+        # announcement keeps its place from its push until its mark is in the log.
+        self._places = asyncio.Semaphore(at_once)
+        self._keeping: set[str] = set()
+        self._announced: list[str] = []
+
+    def take_marks(self) -> list[str]:
+        """The marks of what was announced since the last call, for the log."""
+        taken, self._announced = self._announced, []
+        return taken
 
     def marks_written(self, marks: Iterable[str]) -> None:
         """Take note that these marks are in the log now."""
         self._unwritten.difference_update(marks)
+        for mark in self._keeping.intersection(marks):
+            self._keeping.discard(mark)
+            self._places.release()
 
     async def run(self, context: Context, entries: Sequence[Entry], outcome: Outcome) -> None:
         """Announce what these entries, oldest first, report.
@@ -242,17 +259,31 @@ class MailboxJob:
             counters.count(names.HUSHED, len(outcome.hushed))
         try:
             ended = await asyncio.gather(
-                *(
-                    delivery.of(self._pushers[target.service], target, mark, push)
-                    for target, mark, push in pushes
-                ),
+                *(self._push(delivery, target, mark, push) for target, mark, push in pushes),
                 return_exceptions=True,
             )
         finally:
-            self._unwritten.update(outcome.seen, outcome.hushed)
+            self._unwritten.update(outcome.hushed)
         for failed in ended:
             if failed is not None:
                 raise failed
+
+    async def _push(self, delivery: _Delivery, target: Target, mark: str, push: Push) -> None:
+        """Send one push, an announcement when there is a place for it."""
+        pusher = self._pushers[target.service]
+        if not mark:
+            await delivery.of(pusher, target, mark, push)
+            return
+        await self._places.acquire()
+        try:
+            await delivery.of(pusher, target, mark, push)
+        finally:
+            if mark in delivery.outcome.seen and mark not in self._keeping:
+                self._keeping.add(mark)
+                self._unwritten.add(mark)
+                self._announced.append(mark)
+            else:
+                self._places.release()
 
 
 async def _after_trial(context: Context) -> Context:

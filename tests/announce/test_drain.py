@@ -39,7 +39,12 @@ class Job:
         self.does: Callable[[Sequence[Entry]], Outcome] = lambda _entries: Outcome()
         self.takes_s = 0.0
         self.at_once: list[str] = []
+        self.announced: list[str] = []
         self.written: list[str] = []
+
+    def take_marks(self) -> list[str]:
+        taken, self.announced = self.announced, []
+        return taken
 
     def marks_written(self, marks: Sequence[str]) -> None:
         self.written += marks
@@ -49,12 +54,13 @@ class Job:
         self.overlaps += self.running.get(key, 0)
         self.running[key] = self.running.get(key, 0) + 1
         self.batches.append((key, [entry.id for entry in entries]))
-        outcome.seen += self.at_once
+        self.announced += self.at_once
         await asyncio.sleep(self.takes_s)
         self.running[key] -= 1
         done = self.does(entries)
-        outcome.seen += done.seen
-        outcome.retry_after_s, outcome.caught_up = done.retry_after_s, done.caught_up
+        self.announced += done.seen
+        outcome.retry_after_s = done.retry_after_s
+        outcome.caught_up = done.caught_up
 
 
 class Site:
@@ -147,8 +153,9 @@ async def test_marks_are_written_with_the_acknowledgement(site: Site) -> None:
     assert site.job.written == ["mark"]
 
 
+@pytest.mark.parametrize("error", [LogUnavailable("OperationalError"), RuntimeError("odd")])
 async def test_what_a_log_could_not_take_is_recorded_later(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     failures = 3
     real = site.log.acknowledge
@@ -157,7 +164,7 @@ async def test_what_a_log_could_not_take_is_recorded_later(
         nonlocal failures
         failures -= 1
         if failures >= 0:
-            raise LogUnavailable("OperationalError")
+            raise error
         real(ids)
 
     monkeypatch.setattr(site.log, "acknowledge", sometimes)

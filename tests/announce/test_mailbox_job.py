@@ -107,8 +107,8 @@ class Site:
         )
         self.exchange, self.relay = Exchange(), Relay()
         self.standing: refusals.Standing | None = None
-        pushers = {name: Pusher(self.relay, name) for name in ("apns", "fcm")}  # type: ignore
-        self.job = MailboxJob(TableLog(), self.exchange, pushers)  # type: ignore[arg-type]
+        self.pushers = {name: Pusher(self.relay, name) for name in ("apns", "fcm")}  # type: ignore
+        self.job = MailboxJob(TableLog(), self.exchange, self.pushers)  # type: ignore[arg-type]
 
     async def run(
         self,
@@ -159,6 +159,27 @@ async def test_what_only_a_fetch_can_find_is_looked_for_again(site: Site, work: 
     assert (await site.run(work)).retry_after_s is not None
     site.exchange.error = None
     assert (await site.run(work)).retry_after_s is None
+
+
+async def test_no_more_is_announced_than_may_be_repeated(site: Site) -> None:
+    site.exchange.error = errors.Unreachable()
+    site.job = MailboxJob(TableLog(), site.exchange, site.pushers, at_once=2)  # type: ignore
+    phones = tuple(
+        replace(PHONE, device_id=uuid.uuid4(), token=f"{number:02x}" * 32) for number in range(5)
+    )
+    outcome = Outcome()
+    job = asyncio.create_task(site.run(NEW, phones, outcome))
+    told = 0
+    while told < 5:
+        while len(outcome.seen) < min(told + 2, 5):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert len(site.relay.reached) == len(outcome.seen) == min(told + 2, 5)
+        marks = site.job.take_marks()
+        told += len(marks)
+        site.job.marks_written(marks)
+    await job
+    assert site.job.take_marks() == []
 
 
 async def test_what_was_accepted_before_the_job_is_given_up_is_known(site: Site) -> None:
