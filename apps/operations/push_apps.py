@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from django.apps.registry import apps as installed
 from django.conf import settings
 from django.utils import timezone
 
 from apps.alerts.models import Alert, Severity
 from apps.alerts.service import clear_alert, raise_alert
 from apps.cns import keys
-from apps.relay import attention
-from apps.relay.models import PushApp
+from apps.relay.expiry import THRESHOLDS, URGENT_DAYS, reached
 from apps.vault.redact import Fact
 
 _EXPIRES: Final = "push_app_expires"
@@ -42,7 +42,9 @@ class _Standing:
 def look() -> None:
     """Raise and clear what is to be."""
     standing = {each.key: each for each in (*_apps(), *_channel())}
-    ours = Alert.objects.filter(raised=True, code__in=(_EXPIRES, _REFUSED, _CHANNEL))
+    # A process that plays no relay has no such tables, and must not clear what another raised.
+    codes = [_CHANNEL, _EXPIRES, _REFUSED] if installed.is_installed("apps.relay") else [_CHANNEL]
+    ours = Alert.objects.filter(raised=True, code__in=codes)
     raised = set(ours.values_list("key", flat=True))
     for key, each in standing.items():
         if each.fresh and key not in raised:
@@ -52,6 +54,11 @@ def look() -> None:
 
 
 def _apps() -> Iterator[_Standing]:
+    if not installed.is_installed("apps.relay"):
+        return
+    from apps.relay import attention  # its models need the app to be installed
+    from apps.relay.models import PushApp
+
     now = timezone.now()
     for each in attention.expiring_apps(now):
         yield from _thresholds(
@@ -83,12 +90,12 @@ def _thresholds(
     key: str, code: str, expires_at: datetime, now: datetime, facts: dict[str, Fact]
 ) -> Iterator[_Standing]:
     """Only the least one is raised, lest a late look tell of all at once."""
-    least = attention.reached(expires_at, now)
+    least = reached(expires_at, now)
     if least is None:
         return
     facts = {**facts, "expires_at": f"{expires_at:%Y-%m-%d}", "days": least}
-    for days in attention.THRESHOLDS:
+    for days in THRESHOLDS:
         if days >= least:
-            urgent = days <= attention.URGENT_DAYS
+            urgent = days <= URGENT_DAYS
             severity = Severity.CRITICAL if urgent else Severity.WARNING
             yield _Standing(f"{key}:{days}", code, severity, facts, fresh=days == least)
