@@ -15,5 +15,5 @@ application = get_wsgi_application()
 # Views poke the workers: they need to know the broker.
 importlib.import_module("ens_project.celery")
 # A worker that is gone can't say so: the web processes watch too.
-if not settings.RELAY_ONLY:
-    importlib.import_module("apps.operations.alerts").start()
+watch = "apps.relay.attention" if settings.RELAY_ONLY else "apps.operations.alerts"
+importlib.import_module(watch).start()

@@ -21,7 +21,7 @@ from apps.announce.context import Context, load
 from apps.announce.mailbox_job import MailboxJob, Outcome
 from apps.eventlog.interface import Entry, EventLog, LogUnavailable
 from apps.history import counters, names
-from apps.subscriptions.database import in_database
+from apps.subscriptions.database import in_database, in_records_database
 from apps.subscriptions.entries import MAIL
 from apps.subscriptions.models import Subscription
 from apps.vault.redact import where
@@ -33,7 +33,12 @@ DEADLINE_S: Final = 20.0
 LEASE_S: Final = 30.0
 _RENEW_EVERY_S: Final = 10.0
 _IDLE_POLL_S: Final = 0.05
-_FLUSH_EVERY_S: Final = 0.02
+_CLAIM_EVERY_S: Final = 0.02
+_FLUSH_EVERY_S: Final = 0.01
+_LOG_AWAY_S: Final = 1.0
+# A log that restarts or fails over is back in seconds; so long a run that ends waits for it.
+_RECORD_AGAIN_S: Final = 0.25
+_LAST_TRIES: Final = 50
 _CLAIM_AT_MOST: Final = 100
 # After this an announcement is no news any more; its entry becomes a dead letter.
 MAX_AGE_S: Final = 3600.0
@@ -93,6 +98,15 @@ class Drain:
         run whose time is over claims nothing while its last jobs end; but a mail server that hangs
         must not keep the others' mail waiting, so with slow jobs under way it goes on.
         """
+        over = asyncio.Event()
+        flushing = asyncio.create_task(self._keep_flushing(over))
+        try:
+            return await self._work(seconds, linger_s)
+        finally:
+            over.set()
+            await flushing
+
+    async def _work(self, seconds: float, linger_s: float) -> int:
         ends = time.monotonic() + seconds
         idle_since = time.monotonic()
         worked = 0
@@ -106,13 +120,21 @@ class Drain:
                 idle_since = time.monotonic()
             elif over or time.monotonic() - idle_since > linger_s:
                 break
-            await asyncio.sleep(_FLUSH_EVERY_S if self._jobs or claimed else _IDLE_POLL_S)
-            await self._flush()
+            await asyncio.sleep(_CLAIM_EVERY_S if self._jobs or claimed else _IDLE_POLL_S)
         while self._jobs:
-            await asyncio.wait(self._jobs.values(), timeout=_FLUSH_EVERY_S)
-            await self._flush()
-        await self._flush()
+            await asyncio.wait(self._jobs.values())
         return worked
+
+    async def _keep_flushing(self, over: asyncio.Event) -> None:
+        """Record beside the claims, which may be slow: what is not recorded yet when this process
+        is killed is announced again."""
+        while not over.is_set():
+            await self._flush()
+            await asyncio.sleep(_FLUSH_EVERY_S if self._jobs or self._done else _IDLE_POLL_S)
+        for _ in range(_LAST_TRIES):
+            await self._flush()
+            if not self._done:
+                break
 
     def _has_slow_jobs(self) -> bool:
         begun_before = time.monotonic() - _SLOW_S
@@ -133,7 +155,7 @@ class Drain:
             )
         except LogUnavailable:
             log.warning("the event log is unavailable")
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_LOG_AWAY_S)
             return []
 
     async def _start(self, claimed: Sequence[Entry]) -> None:
@@ -199,7 +221,7 @@ class Drain:
         request_id.work_on(work.request_id or request_id.new() for work in context.works)
         try:
             async with asyncio.timeout(DEADLINE_S):
-                outcome = await self._job.run(context, entries)
+                await self._job.run(context, entries, outcome)
         except TimeoutError:
             log.warning("subscription %s: over its deadline", context.subscription.id)
             outcome.again(_BACK_OFF_S[0])
@@ -219,7 +241,7 @@ class Drain:
             del self._jobs[context.mailbox.pk]
 
     def _record(self, entries: Sequence[Entry], outcome: Outcome) -> None:
-        self._done.seen += outcome.seen + outcome.hushed
+        self._done.seen += outcome.hushed
         _time(entries, outcome)
         if outcome.retry_after_s is None:
             self._done.acknowledged += [entry.id for entry in entries]
@@ -241,14 +263,18 @@ class Drain:
 
     async def _flush(self) -> None:
         """Record what is done, marks first; renew the leases of what is not."""
+        self._done.seen += self._job.take_marks()
         if self._done:
             done, self._done = self._done, _Done()
             try:
-                await in_database(self._write, done)
+                await in_records_database(self._write, done)
                 self._job.marks_written(done.seen)
-            except LogUnavailable:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must be recorded
+                if not isinstance(error, LogUnavailable):
+                    log.error("what is done can't be recorded: %s", where(error))
                 log.warning("the event log is unavailable; what is done is recorded later")
                 self._done.add(done)
+                await asyncio.sleep(_RECORD_AGAIN_S)
         if time.monotonic() - self._renewed_at > _RENEW_EVERY_S and self._held:
             self._renewed_at = time.monotonic()
             held = [entry_id for ids in self._held.values() for entry_id in ids]

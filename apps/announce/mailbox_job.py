@@ -81,20 +81,40 @@ class MailboxJob:
     """One mailbox, one batch of its log entries."""
 
     def __init__(
-        self, event_log: EventLog, server: MailServer, pushers: Mapping[Service, Pusher]
+        self,
+        event_log: EventLog,
+        server: MailServer,
+        pushers: Mapping[Service, Pusher],
+        at_once: int = 64,
     ) -> None:
         self._log = event_log
         self._server = server
         self._pushers = pushers
         # Announced, but the mark may not be in the log yet: the mailbox's next job must know.
         self._unwritten: set[str] = set()
+        # What is under way or not recorded when this process is killed is announced again. An
+        # announcement keeps its place from its push until its mark is in the log.
+        self._places = asyncio.Semaphore(at_once)
+        self._keeping: set[str] = set()
+        self._announced: list[str] = []
+
+    def take_marks(self) -> list[str]:
+        """The marks of what was announced since the last call, for the log."""
+        taken, self._announced = self._announced, []
+        return taken
 
     def marks_written(self, marks: Iterable[str]) -> None:
         """Take note that these marks are in the log now."""
         self._unwritten.difference_update(marks)
+        for mark in self._keeping.intersection(marks):
+            self._keeping.discard(mark)
+            self._places.release()
 
-    async def run(self, context: Context, entries: Sequence[Entry]) -> Outcome:
-        """Announce what these entries, oldest first, report."""
+    async def run(self, context: Context, entries: Sequence[Entry], outcome: Outcome) -> None:
+        """Announce what these entries, oldest first, report.
+
+        `outcome` is true at any moment: what was announced before a failure or a deadline counts.
+        """
         works = context.works
         await self._note_identity(context, works)
         since = [work.catch_up_since for work in works if work.catch_up_since]
@@ -104,14 +124,13 @@ class MailboxJob:
             counts_are_fresh=all(entry.attempts <= 1 for entry in entries),
             catch_up_since=min(since) if since else None,
         )
-        outcome = Outcome(watermark=last_watermark(works))
+        outcome.watermark = last_watermark(works)
         if todo.empty or not context.targets or context.replaced:
-            return outcome
+            return
         context = await _after_trial(context)
         news, unread = await self._gather(context, todo, outcome)
         taken_at = min(entry.appended_at for entry in entries)
         await self._announce(context, news, unread, _Delivery(outcome, taken_at))
-        return outcome
 
     async def _note_identity(self, context: Context, works: Sequence[MailWork]) -> None:
         """Take what the entries say of the subscription itself."""
@@ -235,15 +254,36 @@ class MailboxJob:
                 pushes.append((target, mark, _announcement(target, one, unread, mark)))
             if unread is not None and not rings:
                 pushes.append((target, "", _badge(target, unread)))
-        if delivery.outcome.hushed:
-            counters.count(names.HUSHED, len(delivery.outcome.hushed))
-        await asyncio.gather(
-            *(
-                delivery.of(self._pushers[target.service], target, mark, push)
-                for target, mark, push in pushes
+        outcome = delivery.outcome
+        if outcome.hushed:
+            counters.count(names.HUSHED, len(outcome.hushed))
+        try:
+            ended = await asyncio.gather(
+                *(self._push(delivery, target, mark, push) for target, mark, push in pushes),
+                return_exceptions=True,
             )
-        )
-        self._unwritten.update(delivery.outcome.seen, delivery.outcome.hushed)
+        finally:
+            self._unwritten.update(outcome.hushed)
+        for failed in ended:
+            if failed is not None:
+                raise failed
+
+    async def _push(self, delivery: _Delivery, target: Target, mark: str, push: Push) -> None:
+        """Send one push, an announcement when there is a place for it."""
+        pusher = self._pushers[target.service]
+        if not mark:
+            await delivery.of(pusher, target, mark, push)
+            return
+        await self._places.acquire()
+        try:
+            await delivery.of(pusher, target, mark, push)
+        finally:
+            if mark in delivery.outcome.seen and mark not in self._keeping:
+                self._keeping.add(mark)
+                self._unwritten.add(mark)
+                self._announced.append(mark)
+            else:
+                self._places.release()
 
 
 async def _after_trial(context: Context) -> Context:
@@ -278,7 +318,7 @@ class _Delivery:
     taken_at: float
 
     async def of(self, pusher: Pusher, target: Target, mark: str, push: Push) -> None:
-        """Send one push and settle its result."""
+        """Send one push and take its result as soon as it is known, whatever befalls others."""
         result = await pusher.push(push)
         _tell(target, mark, result, time.time() - self.taken_at)
         await _settle(target, mark, result, self.outcome)

@@ -8,6 +8,7 @@ from typing import Final
 
 from celery import shared_task
 from celery.signals import worker_shutting_down
+from django.conf import settings
 
 from apps.announce.drain import Drain
 from apps.announce.mailbox_job import MailboxJob
@@ -47,7 +48,7 @@ def _drain() -> Drain:
         "apns": Pusher(cns, "apns"),
         "fcm": Pusher(cns, "fcm"),
     }
-    job = MailboxJob(get_log(), mail_server(), pushers)
+    job = MailboxJob(get_log(), mail_server(), pushers, settings.ENS.pushes_in_flight)
     return Drain(get_log(), job, worker_name(), _MAILBOXES_AT_ONCE)
 
 

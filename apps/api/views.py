@@ -33,8 +33,8 @@ from apps.tenants.ews_urls import EwsUrlRefused
 from apps.tenants.inherited import settings_for
 from apps.tenants.models import OrganizationGroup
 
-_API_TOKEN = ["apiToken"]
-_DEVICE_SECRET = ["deviceSecret"]
+_API_TOKEN: Any = [{"apiToken": []}]
+_DEVICE_SECRET: Any = [{"deviceSecret": []}]
 
 
 def _or_problems(answers: dict[int, Any], *statuses: int) -> dict[Any, Any]:

@@ -24,6 +24,7 @@ from apps.alerts.models import Alert, Severity
 from apps.alerts.service import clear_alert, raise_alert
 from apps.eventlog.factory import get_log
 from apps.history import counters, names
+from apps.operations import push_apps
 from apps.subscriptions.entries import JOIN, MAIL
 from apps.subscriptions.models import WakeUp
 from apps.vault.redact import where
@@ -80,7 +81,14 @@ class Watch:
                     clear_alert(code)
             except Exception as error:  # noqa: BLE001 - one rule must not stop the others
                 log.error("alert %s can't be judged: %s", code, where(error))
+        self._look_at_push_apps()
         sending.send_due()
+
+    def _look_at_push_apps(self) -> None:
+        try:
+            push_apps.look()
+        except Exception as error:  # noqa: BLE001 - one rule must not stop the others
+            log.error("the alerts of push apps can't be judged: %s", where(error))
 
     def _worker_gone(self) -> Verdict:
         """No drain has begun in any process. Not before this one has waited as long itself."""

@@ -18,23 +18,27 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
+from apps.relay import attention
+
 DEADLINE_S: Final = 2.0
 _GOOD_FOR_S: Final = 2.0
+# Nothing is broken yet; a load balancer need not know, a monitor should.
+_ATTENTION: Final = "attention"
 
 
 class Checks:
     """A few named checks, run side by side, each until the deadline."""
 
-    def __init__(self, checks: Mapping[str, Callable[[], None]]) -> None:
+    def __init__(self, checks: Mapping[str, Callable[[], str | None]]) -> None:
         self._checks = checks
         self._pool = ThreadPoolExecutor(len(checks), thread_name_prefix="ens-ready")
-        self._running: dict[str, Future[None]] = {}
+        self._running: dict[str, Future[str | None]] = {}
         self._one_at_a_time = threading.Lock()
         self._found: dict[str, str] = {}
         self._found_at = float("-inf")
 
     def run(self) -> dict[str, str]:
-        """Each check's code: `ok`, `fault`, or `timeout` for one that has not ended in time."""
+        """Each check's code: `ok`, `attention`, `fault`, or `timeout` for one still at it."""
         with self._one_at_a_time:
             if time.monotonic() - self._found_at > _GOOD_FOR_S:
                 self._found, self._found_at = self._ask(), time.monotonic()
@@ -49,10 +53,10 @@ class Checks:
         return {name: _code(future) for name, future in self._running.items()}
 
 
-def _code(future: Future[None]) -> str:
+def _code(future: Future[str | None]) -> str:
     if not future.done():
         return "timeout"
-    return "ok" if future.exception() is None else "fault"
+    return "fault" if future.exception() is not None else future.result() or "ok"
 
 
 def _database() -> None:
@@ -77,13 +81,21 @@ def _broker() -> None:
         broker.ensure_connection(max_retries=1, timeout=int(DEADLINE_S))
 
 
+def _push_apps() -> str | None:
+    """Credentials that expire or are refused need a person; the relay itself works on."""
+    try:
+        return _ATTENTION if attention.needed() else None
+    finally:
+        connection.close()
+
+
 _all = Checks({"database": _database, "event_log": _event_log, "broker": _broker})
-_of_relay = Checks({"database": _database})
+_of_relay = Checks({"database": _database, "push_apps": _push_apps})
 
 
 def _answer(checks: Checks, request: HttpRequest) -> HttpResponse:
     found = checks.run()
-    good = all(code == "ok" for code in found.values())
+    good = all(code in ("ok", _ATTENTION) for code in found.values())
     body = {"status": "ok" if good else "fault", "checks": found}
     answer = JsonResponse(body, status=200 if good else 503)
     answer["Cache-Control"] = "no-store"

@@ -17,7 +17,7 @@ class Upload:
     """The file with what belongs to it; what a kind of file doesn't need stays empty.
 
     `kind`: `certificate` (Apple's, as .p12), `key` (Apple's .p8), `service_account` (Google's) or
-    `sns` (ours, docs/relay.md). `platform`: whose phones it is for, `apns` or `fcm`.
+    `sns` (ours, docs/push-apps.md). `platform`: whose phones it is for, `apns` or `fcm`.
     """
 
     kind: str
@@ -96,6 +96,6 @@ WORDS = {
     "platform_application_of_another_app": "the platform application is for another app",
     "platform_application_not_found": "Amazon knows no such platform application",
     "platform_application_disabled": "the platform application is disabled",
-    "sns_access_denied": "the key may not do what is needed; docs/relay.md lists it",
+    "sns_access_denied": "the key may not do what is needed; docs/push-apps.md lists it",
     "sns_key_refused": "Amazon refuses the access key",
 }

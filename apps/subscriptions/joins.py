@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -108,24 +109,25 @@ class Joins:
         if not claimed:
             return _POLL_S
         hosts = await in_joins_database(_hosts, claimed)
-        begun = 0
+        no_place = []
         for entry in claimed:
             host = hosts.get(entry.partition, "")
             if self._held[host] >= AT_ONCE + _AT_HAND:
-                await self._settle(entry, _comes_back_after(entry))
+                no_place.append(entry)
                 continue
-            begun += 1
             self._held[host] += 1
             self._begun[entry.id] = time.monotonic()
             self._running[entry.id] = asyncio.create_task(self._work(entry, host))
-        return _POLL_S if begun else _FLOOD_POLL_S
+        if no_place:
+            await self._settle(no_place, _come_back_after(no_place))
+        return _POLL_S if len(no_place) < len(claimed) else _FLOOD_POLL_S
 
     async def _work(self, entry: Entry, host: str) -> None:
         turn = self._turns.setdefault(host, asyncio.Semaphore(AT_ONCE))
         try:
             async with turn:
                 again = 0.0 if self._stopping else await self._finish(entry)
-            await self._settle(entry, again)
+            await self._settle([entry], again)
         finally:
             self._held[host] -= 1
             self._begun.pop(entry.id, None)
@@ -141,12 +143,13 @@ class Joins:
             log.error("a join failed: %s", where(error))
             return _UNEXPECTED_S
 
-    async def _settle(self, entry: Entry, again: float | None) -> None:
+    async def _settle(self, entries: Sequence[Entry], again: float | None) -> None:
+        ids = [entry.id for entry in entries]
         try:
             if again is None:
-                await in_joins_database(self._log.acknowledge, [entry.id])
+                await in_joins_database(self._log.acknowledge, ids)
             else:
-                await in_joins_database(self._log.delay, [entry.id], self._worker, again)
+                await in_joins_database(self._log.delay, ids, self._worker, again)
         except LogUnavailable:
             # Its lease runs out, and it is found done.
             log.warning("the event log is unavailable; a join will be looked at again")
@@ -164,13 +167,18 @@ class Joins:
 
 def _hosts(entries: Sequence[Entry]) -> dict[str, str]:
     """The mail server of each entry, by partition: one query; none where the row is no more."""
-    rows = Subscription.objects.filter(id__in=[id_of(entry.partition) for entry in entries])
+    ids = []
+    for entry in entries:
+        with suppress(ValueError):  # a damaged one is looked at by itself, and stops no other
+            ids.append(id_of(entry.partition))
+    rows = Subscription.objects.filter(id__in=ids)
     return {
         name_of(subscription_id): urlsplit(url).netloc.lower()
         for subscription_id, url in rows.values_list("id", "ews_url")
     }
 
 
-def _comes_back_after(entry: Entry) -> float:
-    longest = min(_NO_PLACE_S * entry.attempts, _NO_PLACE_AT_MOST_S)
+def _come_back_after(entries: Sequence[Entry]) -> float:
+    tries = max(entry.attempts for entry in entries)
+    longest = min(_NO_PLACE_S * tries, _NO_PLACE_AT_MOST_S)
     return longest * (0.5 + secrets.randbelow(1000) / 1000)

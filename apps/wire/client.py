@@ -66,10 +66,10 @@ BodyTaker = Callable[[int, Mapping[str, str]], Callable[[bytes], None] | None]
 MAX_CONNECTIONS = 200 if sys.platform == "win32" else 1000
 _MAX_IDLE_HANDLES = 1000
 _MAX_STREAMS = 1000
-# Hold back segments that aren't full: tcp(7), Linux only.
-_CORK: int = getattr(socket, "TCP_CORK", 0)
 # A connection that takes longer to its first answer must not hold up the others.
 _NEWCOMER_S = 2.0
+# Hold back segments that aren't full: tcp(7), Linux only.
+_CORK: int = getattr(socket, "TCP_CORK", 0)
 _PROTOCOLS = {"http": pycurl.PROTO_HTTP, "https": pycurl.PROTO_HTTPS}
 _URL = re.compile(r"([A-Za-z]+)://[^/?#@\\\x00-\x20\x7f-\U0010ffff]+(?:[/?#][\x21-\x7e]*)?")
 _NOT_IN_HEADER = re.compile(r"[\r\n\x00]")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -36,19 +38,29 @@ class Job:
         self.overlaps = 0
         self.does: Callable[[Sequence[Entry]], Outcome] = lambda _entries: Outcome()
         self.takes_s = 0.0
+        self.at_once: list[str] = []
+        self.announced: list[str] = []
         self.written: list[str] = []
+
+    def take_marks(self) -> list[str]:
+        taken, self.announced = self.announced, []
+        return taken
 
     def marks_written(self, marks: Sequence[str]) -> None:
         self.written += marks
 
-    async def run(self, context: Context, entries: Sequence[Entry]) -> Outcome:
+    async def run(self, context: Context, entries: Sequence[Entry], outcome: Outcome) -> None:
         key = context.mailbox.pk
         self.overlaps += self.running.get(key, 0)
         self.running[key] = self.running.get(key, 0) + 1
         self.batches.append((key, [entry.id for entry in entries]))
+        self.announced += self.at_once
         await asyncio.sleep(self.takes_s)
         self.running[key] -= 1
-        return self.does(entries)
+        done = self.does(entries)
+        self.announced += done.seen
+        outcome.retry_after_s = done.retry_after_s
+        outcome.caught_up = done.caught_up
 
 
 class Site:
@@ -141,8 +153,9 @@ async def test_marks_are_written_with_the_acknowledgement(site: Site) -> None:
     assert site.job.written == ["mark"]
 
 
+@pytest.mark.parametrize("error", [LogUnavailable("OperationalError"), RuntimeError("odd")])
 async def test_what_a_log_could_not_take_is_recorded_later(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     failures = 3
     real = site.log.acknowledge
@@ -151,7 +164,7 @@ async def test_what_a_log_could_not_take_is_recorded_later(
         nonlocal failures
         failures -= 1
         if failures >= 0:
-            raise LogUnavailable("OperationalError")
+            raise error
         real(ids)
 
     monkeypatch.setattr(site.log, "acknowledge", sometimes)
@@ -222,9 +235,32 @@ async def test_a_job_over_its_deadline_is_given_up_and_tried_again(
 ) -> None:
     monkeypatch.setattr(drain_module, "DEADLINE_S", 0.2)
     site.job.takes_s = 30.0
+    site.job.at_once = ["mark"]
     await in_database(site.append, site.names[0])
     await site.run()
     assert await depth(site) == 1
+    # What it had announced by then is not announced again.
+    assert await in_database(site.log.seen, ["mark"]) == {"mark"}
+
+
+async def test_what_is_done_is_recorded_while_a_claim_takes_its_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, claimed = threading.Event(), site.log.claim
+    in_time: list[bool] = []
+
+    def slow(*args: Any, **options: Any) -> list[Entry]:
+        if site.job.batches:
+            in_time.append(written.wait(5))
+        return claimed(*args, **options)
+
+    real = site.log.mark_seen
+    monkeypatch.setattr(site.log, "claim", slow)
+    monkeypatch.setattr(site.log, "mark_seen", lambda *args: (real(*args), written.set())[0])
+    site.job.does = lambda _entries: Outcome(seen=["mark"])
+    await in_database(site.append, site.names[0])
+    await site.run()
+    assert in_time and all(in_time)
 
 
 async def test_entries_of_what_is_no_more_go_and_exchange_will_hear_it(site: Site) -> None:

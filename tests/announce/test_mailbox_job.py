@@ -68,11 +68,16 @@ class Relay:
         self.titles: list[str] = []
         self.reached: set[tuple[str, str]] = set()
         self.payloads: list[dict[str, Any]] = []
+        self.answers_for = 1000
+        self.hangs = asyncio.Event()
 
     async def send(
         self, service: str, pushes: Sequence[Push], on_result: Callable[[Result], None]
     ) -> None:
-        for push in pushes:
+        for number, push in enumerate(pushes):
+            if number >= self.answers_for:
+                self.hangs.set()
+                await asyncio.sleep(30)
             self.reached.add((service, push.token))
             self.payloads.append(push.payload)
             said = push.payload["data"] if service == "fcm" else push.payload["aps"].get("alert")
@@ -102,10 +107,16 @@ class Site:
         )
         self.exchange, self.relay = Exchange(), Relay()
         self.standing: refusals.Standing | None = None
-        pushers = {name: Pusher(self.relay, name) for name in ("apns", "fcm")}  # type: ignore
-        self.job = MailboxJob(TableLog(), self.exchange, pushers)  # type: ignore[arg-type]
+        self.pushers = {name: Pusher(self.relay, name) for name in ("apns", "fcm")}  # type: ignore
+        self.job = MailboxJob(TableLog(), self.exchange, self.pushers)  # type: ignore[arg-type]
 
-    async def run(self, work: MailWork, targets: tuple[Target, ...] = (PHONE,)) -> Outcome:
+    async def run(
+        self,
+        work: MailWork,
+        targets: tuple[Target, ...] = (PHONE,),
+        outcome: Outcome | None = None,
+    ) -> Outcome:
+        outcome = outcome or Outcome()
         context = Context(
             subscription=self.subscription,
             mailbox=self.subscription.mailbox,
@@ -119,7 +130,8 @@ class Site:
             dead_letters=(),
             catch_up_limit=10,
         )
-        return await self.job.run(context, [Entry(1, MAIL, "p", b"", time.time(), 1)])
+        await self.job.run(context, [Entry(1, MAIL, "p", b"", time.time(), 1)], outcome)
+        return outcome
 
 
 @pytest.fixture
@@ -147,6 +159,42 @@ async def test_what_only_a_fetch_can_find_is_looked_for_again(site: Site, work: 
     assert (await site.run(work)).retry_after_s is not None
     site.exchange.error = None
     assert (await site.run(work)).retry_after_s is None
+
+
+async def test_no_more_is_announced_than_may_be_repeated(site: Site) -> None:
+    site.exchange.error = errors.Unreachable()
+    site.job = MailboxJob(TableLog(), site.exchange, site.pushers, at_once=2)  # type: ignore
+    phones = tuple(
+        replace(PHONE, device_id=uuid.uuid4(), token=f"{number:02x}" * 32) for number in range(5)
+    )
+    outcome = Outcome()
+    job = asyncio.create_task(site.run(NEW, phones, outcome))
+    told = 0
+    while told < 5:
+        while len(outcome.seen) < min(told + 2, 5):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert len(site.relay.reached) == len(outcome.seen) == min(told + 2, 5)
+        marks = site.job.take_marks()
+        told += len(marks)
+        site.job.marks_written(marks)
+    await job
+    assert site.job.take_marks() == []
+
+
+async def test_what_was_accepted_before_the_job_is_given_up_is_known(site: Site) -> None:
+    site.exchange.error = errors.Unreachable()
+    site.relay.answers_for = 1
+    both = (PHONE, replace(PHONE, device_id=uuid.uuid4(), token="cd" * 32))
+    outcome = Outcome()
+    job = asyncio.create_task(site.run(NEW, both, outcome))
+    await asyncio.wait_for(site.relay.hangs.wait(), 10)
+    while not outcome.seen:
+        await asyncio.sleep(0.01)
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    assert len(outcome.seen) == 1
 
 
 @pytest.mark.parametrize("work", [GAP, NEW], ids=["gap", "new"])

@@ -9,9 +9,11 @@ from django.contrib.contenttypes.models import ContentType
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from apps.administrators.models import Administrator
+from apps.administrators.api_tokens import issue
+from apps.administrators.models import AdminApiToken, Administrator
 from apps.cns import keys
 from apps.cns.models import Pin, SecureChannelKey
+from apps.relay.models import PushApp
 from apps.tenants.mail_systems import add_mail_system
 from apps.tenants.models import ApiToken, MailSystem, OrganizationGroup
 from apps.tenants.tokens import issue_token
@@ -23,6 +25,7 @@ OBJECTS: Final[dict[str, Callable[[OrganizationGroup], Any]]] = {
     "tenants_mailsystem": lambda og: _mail_system(og),
     "tenants_apitoken": lambda og: _token(og),
     "administrators_administrator": lambda og: _administrator(og),
+    "administrators_adminapitoken": lambda og: _admin_token(og),
 }
 # A value for each other part of an address.
 PARTS: Final[dict[str, Callable[[OrganizationGroup], str]]] = {
@@ -30,6 +33,7 @@ PARTS: Final[dict[str, Callable[[OrganizationGroup], str]]] = {
     "app_label": lambda og: "tenants",
     "content_type_id": lambda og: str(ContentType.objects.get_for_model(type(og)).pk),
     "url": lambda og: "no-such-page",
+    "app_id": lambda og: str(_push_app().pk),
     "pin_id": lambda og: str(_pin().pk),
     "thumbprint": lambda og: _key().thumbprint,
     "provider_id": lambda og: "company",
@@ -43,6 +47,17 @@ def _pin() -> Pin:
         spki="A" * 43 + "=",
         defaults={"subject": "CN=cns", "expires_at": now, "created_at": now},
     )[0]
+
+
+def _push_app() -> PushApp:
+    return PushApp.objects.get_or_create(
+        platform="apns", app="com.example.walk", defaults={"sealed_key": b"", "provider": "apns"}
+    )[0]
+
+
+def _admin_token(og: OrganizationGroup) -> AdminApiToken:
+    found = AdminApiToken.objects.filter(og=og).first()
+    return found or issue(_administrator(og), og, f"{og.name} UEM", ["console.read"])[0]
 
 
 def _key() -> SecureChannelKey:

@@ -54,11 +54,12 @@ def test_nothing_is_lost_while_everything_breaks() -> None:
     size = ("--mails", "200", "--seconds", "14", "--mailboxes", "20", "--devices", "30")
     code, figures, said = run("apps.lab.chaos", "--seed", "1", *size)
     assert (figures["sent"], figures["announced"], figures["lost"]) == (200, 200, 0), said
-    # What APNs took and a killed relay had not answered for yet is repeated: a handful at each
-    # kill, under one in a hundred only where there are thousands of mails to so many kills.
+    # Repeated is what a killed worker had announced a moment before and not recorded yet, and what
+    # APNs took and a killed relay did not hear of: a few at each kill, however few mails there are.
+    # One in a hundred, which `make chaos` holds, would be less than one kill's here.
     duplicates = figures["duplicates"]
     assert isinstance(duplicates, int)
-    assert duplicates <= 40, said
+    assert duplicates <= 15, said
     assert code == 0 or duplicates > 2, said
     assert figures["faults"] == 8
     assert "Seed 1;" in said

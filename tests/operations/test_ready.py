@@ -42,7 +42,10 @@ def test_all_is_well(client: Client) -> None:
     }
     assert answer["Cache-Control"] == "no-store"
     assert client.post(PATH).status_code == 405
-    assert client.get("/nws/ready").json() == {"status": "ok", "checks": {"database": "ok"}}
+    assert client.get("/nws/ready").json() == {
+        "status": "ok",
+        "checks": {"database": "ok", "push_apps": "ok"},
+    }
 
 
 def use_broker(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

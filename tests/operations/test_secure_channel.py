@@ -9,6 +9,7 @@ from pathlib import Path
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 from django.db import connections
 from pytest_django.fixtures import Settings
@@ -34,9 +35,7 @@ class _Quiet(WSGIRequestHandler):
 @pytest.fixture
 def relay(transactional_db: None, settings: Settings, tmp_path: Path) -> Iterator[None]:
     """Our relay on a socket, and a deployment that signs with the file of ens.env."""
-    from ens_project.wsgi import application
-
-    with make_server("127.0.0.1", 0, application, handler_class=_Quiet) as server:
+    with make_server("127.0.0.1", 0, WSGIHandler(), handler_class=_Quiet) as server:
         url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

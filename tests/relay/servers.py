@@ -68,7 +68,9 @@ class FcmThread(ServerThread):
 class Relay:
     """One relay deployment: its home, its database, its processes."""
 
-    def __init__(self, home: Path, apns: LabApns, fcm: LabFcm | None = None) -> None:
+    def __init__(
+        self, home: Path, apns: LabApns, fcm: LabFcm | None = None, roles: str = "relay"
+    ) -> None:
         self.home = home
         self.port = free_port()
         self.audience = f"http://127.0.0.1:{self.port}"
@@ -79,7 +81,7 @@ class Relay:
             "ENS_ENV_FILE": str(home / "ens.env"),
             "ENS_SECRET_KEY": "only-for-tests-0123456789-0123456789",
             "ENS_LINK_ADDRESS": "https://ens.example/MailNotificationService/api/ens",
-            "ENS_ROLES": "relay",
+            "ENS_ROLES": roles,
             "ENS_DATA_DIR": str(home),
             "ENS_MASTER_KEY_FILE": str(key_file),
             "ENS_RELAY_AUDIENCE": self.audience,
@@ -89,12 +91,12 @@ class Relay:
             "ENS_RELAY_SNS_URL": "http://127.0.0.1:9",
         }
         if fcm is not None:
-            ca_file = home / "fcm-ca.pem"
-            ca_file.write_text(fcm.ca_pem)
+            fcm_ca_file = home / "fcm-ca.pem"
+            fcm_ca_file.write_text(fcm.ca_pem)
             self.environment |= {
                 "ENS_RELAY_FCM_URL": fcm.url,
                 "ENS_RELAY_FCM_TOKEN_URL": fcm.token_url,
-                "ENS_RELAY_FCM_CA_FILE": str(ca_file),
+                "ENS_RELAY_FCM_CA_FILE": str(fcm_ca_file),
             }
         self.manage("migrate", "--verbosity", "0")
 

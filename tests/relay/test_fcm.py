@@ -35,7 +35,7 @@ async def fcm(tmp_path: Path) -> AsyncIterator[LabFcm]:
 async def provider(fcm: LabFcm) -> AsyncIterator[FcmProvider]:
     made = FcmProvider(fcm.url, fcm.token_url, fcm.ca_pem)
     yield made
-    await made._client.close()
+    await close(made)
 
 
 @pytest.fixture
@@ -47,6 +47,11 @@ def app(fcm: LabFcm) -> OpenApp:
 @pytest.fixture
 def token(fcm: LabFcm) -> str:
     return fcm.register(APP, PROJECT)
+
+
+async def close(provider: FcmProvider) -> None:
+    await provider._client.close()
+    await provider._tokens._client.close()
 
 
 def push(token: str, **changes: Any) -> Notification:
@@ -286,6 +291,20 @@ async def test_one_that_hangs_is_given_up_and_the_others_are_answered(
     assert sorted(o.status for o in outcomes) == ["accepted"] * 9 + ["retry"]
 
 
+async def test_a_connection_that_answers_nothing_any_more_is_left(
+    fcm: LabFcm, provider: FcmProvider, app: OpenApp, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(provider, app, push(token))
+    before = fcm.connections_opened
+    monkeypatch.setattr("apps.relay.providers.fcm.provider._DEADLINE_S", 0.5)
+    fcm.order(FcmFault("hang", times=20))
+    outcomes = await send(provider, app, *(push(token) for _ in range(20)))
+    assert {o.status for o in outcomes} == {"retry"}
+    monkeypatch.setattr("apps.relay.providers.fcm.provider._DEADLINE_S", 8.0)
+    assert await send(provider, app, push(token)) == [Outcome("accepted")]
+    assert fcm.connections_opened == before + 1
+
+
 async def test_the_environments_proxies_are_ignored(
     fcm: LabFcm, app: OpenApp, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,7 +312,7 @@ async def test_the_environments_proxies_are_ignored(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     provider = FcmProvider(fcm.url, fcm.token_url, fcm.ca_pem)
     assert await send(provider, app, push(token)) == [Outcome("accepted")]
-    await provider._client.close()
+    await close(provider)
 
 
 async def test_a_server_nobody_vouches_for_gets_nothing(
@@ -302,4 +321,4 @@ async def test_a_server_nobody_vouches_for_gets_nothing(
     provider = FcmProvider(fcm.url, fcm.token_url)
     (outcome,) = await send(provider, app, push(token))
     assert (outcome.status, outcome.reason) == ("retry", "token_tls_untrusted")
-    await provider._client.close()
+    await close(provider)

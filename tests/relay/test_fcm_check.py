@@ -13,6 +13,7 @@ from apps.lab.fcm.accounts import new_account
 from apps.relay.providers import CredentialsUnfit
 from apps.relay.providers.fcm.account import ServiceAccount
 from apps.relay.providers.fcm.check import check
+from apps.relay.uploads import WORDS
 
 
 def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
@@ -78,6 +79,7 @@ def test_what_is_not_fit_is_refused(
     with pytest.raises(CredentialsUnfit) as caught:
         check(json.dumps(content | change).encode())
     assert caught.value.code == code
+    assert code in WORDS
 
 
 @pytest.mark.parametrize(
@@ -94,3 +96,4 @@ def test_what_is_no_json_object_is_refused(upload: bytes, code: str) -> None:
     with pytest.raises(CredentialsUnfit) as caught:
         check(upload)
     assert caught.value.code == code
+    assert code in WORDS

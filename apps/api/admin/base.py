@@ -145,7 +145,8 @@ class AdminView(APIView):
         Raises:
             Problem: `not_found`, also for a group that there is elsewhere.
         """
-        return self.one(self.within(OrganizationGroup.objects.all(), "path"), guid=guid)
+        rows: models.QuerySet[OrganizationGroup] = OrganizationGroup.objects.all()
+        return self.one(self.within(rows, "path"), guid=guid)
 
     def one(self, rows: models.QuerySet[M], **key: Any) -> M:
         """The one row with this key among those that the caller may see.
@@ -188,7 +189,7 @@ class AdminView(APIView):
     ) -> Response:
         """A page of rows in the order of their key, and the cursor of the next."""
         asked = checked(PageQuery, self.request.query_params.dict())
-        field = rows.model._meta.get_field(key)
+        field: Any = rows.model._meta.get_field(key)
         if asked["cursor"]:
             try:
                 last = field.to_python(asked["cursor"])
@@ -206,7 +207,7 @@ class PageQuery(serializers.Serializer):
     """Which page: `cursor` is `next_cursor` of the page before."""
 
     limit = serializers.IntegerField(min_value=1, max_value=MOST, default=PAGE)
-    cursor = serializers.CharField(max_length=64, required=False, default="")
+    cursor = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
 
 
 def checked(serializer: type[serializers.Serializer], data: Any) -> dict[str, Any]:

@@ -166,7 +166,8 @@ class Blocks(AdminView):
         """The named group, or the only one that can be meant."""
         if "group" in asked:
             return self.group(asked["group"])
-        groups = self.within(OrganizationGroup.objects.order_by("path"), "path")
+        rows: QuerySet[OrganizationGroup] = OrganizationGroup.objects.order_by("path")
+        groups = self.within(rows, "path")
         first = groups.first()
         if first is None:
             raise Problem("not_found")

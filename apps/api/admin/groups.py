@@ -199,11 +199,12 @@ class TokenRotation(AdminView):
         overlap = timedelta(hours=checked(schemas.TokenRotate, request.data)["overlap_hours"])
         try:
             with transaction.atomic():
-                made, token = tokens.rotate_token(row, overlap)
+                token = tokens.rotate_token(row, overlap)
                 after = {"old_ends_at": timezone.now() + overlap}
                 self.audit("token.rotate", row.label, row.og, None, after)
-        except tokens.TokenRefused as error:
+        except ValueError as error:
             raise Problem("refused", str(error)) from None
+        made = ApiToken.objects.filter(og=row.og, label=row.label).latest("id")
         return Response(_token(made) | {"token": token}, status=201)
 
 
@@ -216,7 +217,7 @@ class TokenRevocation(AdminView):
     def post(self, request: Request, pk: int) -> Response:
         row = self.one(self.within(ApiToken.objects.select_related("og")), pk=pk)
         with transaction.atomic():
-            if ApiToken.objects.filter(pk=pk, revoked_at=None).update(revoked_at=timezone.now()):
+            if tokens.revoke(row):
                 self.audit("token.revoke", row.label, row.og)
         row.refresh_from_db()
         return Response(_token(row))
@@ -262,6 +263,7 @@ def _token(row: ApiToken) -> dict[str, Any]:
         "created_at": row.created_at,
         "expires_at": row.expires_at,
         "revoked_at": row.revoked_at,
+        "last_used_at": row.last_used_at,
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from django.conf import settings
+from drf_spectacular.renderers import OpenApiJsonRenderer
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from drf_spectacular.views import SpectacularAPIView
 
@@ -14,6 +15,7 @@ from apps.api.admin.base import MOST, PAGE, PROBLEMS, AdminView
 from apps.api.problems import CONTENT_TYPE
 
 PREFIX: Final = "/api/admin/v1/"
+_TOKEN: Final[Any] = [{"adminToken": []}]
 _PAGING: Final = [
     OpenApiParameter("limit", int, description=f"1 to {MOST}; default {PAGE}."),
     OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
@@ -39,7 +41,7 @@ def operation(
         request=asks,
         responses=responses,
         parameters=parameters,
-        auth=["adminToken"],
+        auth=_TOKEN,
         tags=[name.rpartition("_")[0] or name],
     )
     return decorated
@@ -59,6 +61,7 @@ class Description(AdminView, SpectacularAPIView):
     """OpenAPI 3 of the admin API, for whoever has a token."""
 
     permissions = {}
+    renderer_classes = [OpenApiJsonRenderer]
     custom_settings = {
         "TITLE": "ENS admin API",
         "DESCRIPTION": "What the console does, for programs. The guide: docs/admin-api.md.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from rest_framework import serializers
@@ -15,6 +16,7 @@ from apps.subscriptions.models import SubscriptionState
 _LINE: Final = 200
 
 
+@cache
 def paged(item: type[serializers.Serializer]) -> serializers.Serializer:
     """A page of items, for OpenAPI."""
     name = f"{item.__name__}Page"
@@ -33,12 +35,16 @@ def paged(item: type[serializers.Serializer]) -> serializers.Serializer:
 class Group(serializers.Serializer):
     guid = serializers.UUIDField()
     name = serializers.CharField()
-    parent = serializers.UUIDField(allow_null=True, help_text="Null for a root.")
+    parent = serializers.UUIDField(  # type: ignore[assignment]
+        allow_null=True, help_text="Null for a root, and for what the token can't see."
+    )
 
 
 class GroupCreate(Strict):
     name = serializers.CharField(max_length=_LINE)
-    parent = serializers.UUIDField(required=False, help_text="Without: a new tree.")
+    parent = serializers.UUIDField(  # type: ignore[assignment]
+        required=False, help_text="Without: a new tree."
+    )
 
 
 class SettingValue(serializers.Serializer):
@@ -67,14 +73,15 @@ class Reset(Strict):
 # --- API tokens of apps ---------------------------------------------------------------------
 class Token(serializers.Serializer):
     id = serializers.IntegerField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     revoked_at = serializers.DateTimeField(allow_null=True)
+    last_used_at = serializers.DateTimeField(allow_null=True)
 
 
 class TokenCreate(Strict):
-    label = serializers.CharField(max_length=_LINE)
+    label = serializers.CharField(max_length=_LINE)  # type: ignore[assignment]
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
 
 
@@ -276,7 +283,7 @@ class AdminProblem(serializers.Serializer):
 
 class Me(serializers.Serializer):
     owner = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     group = serializers.UUIDField(allow_null=True)
     scopes = serializers.ListField(child=serializers.ChoiceField(choices=SCOPES))
     expires_at = serializers.DateTimeField(allow_null=True)

@@ -24,7 +24,7 @@ from apps.console.site import show, site
 from apps.tenants.models import ApiToken
 from apps.tenants.tokens import issue_token, revoke, rotate_token
 
-_LIVES: Final = [
+LIVES: Final = [
     ("", "Until it is revoked"),
     ("90", "90 days"),
     ("365", "1 year"),
@@ -41,7 +41,7 @@ class _NewToken(forms.Form):
         widget=UnfoldAdminTextInputWidget,
     )
     days = forms.ChoiceField(
-        choices=_LIVES, required=False, label="Good for", widget=UnfoldAdminSelectWidget
+        choices=LIVES, required=False, label="Good for", widget=UnfoldAdminSelectWidget
     )
 
 
@@ -201,5 +201,8 @@ class ApiTokenAdmin(ConsoleAdmin):
             "token": token,
             "file": base64.b64encode(text.encode()).decode(),
             "made": made,
+            "file_name": "ENSAPIToken.txt",
+            "words": "It belongs into the mail app's configuration as ENSAPIToken.",
+            "list_url": reverse("console:tenants_apitoken_changelist"),
         }
         return show(request, "console/token_created.html", "Your new API token", context)

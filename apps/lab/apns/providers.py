@@ -55,6 +55,11 @@ class Providers:
         self._keys[key_id] = _Known(team_id, public, topics)
         self._verified.clear()
 
+    def remove(self, key_id: str) -> None:
+        """Know a key no longer, as after its revocation; raises KeyError when unknown."""
+        del self._keys[key_id]
+        self._verified.clear()
+
     def check(self, headers: Mapping[str, str], now: float) -> frozenset[str]:
         """The topics the caller may push to; raises Refused for a token Apple would refuse.
 

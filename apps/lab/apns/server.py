@@ -131,6 +131,10 @@ class LabApns:
         """Know a key that was made elsewhere; raises ValueError unless it is P-256 in PEM."""
         self._providers.add(key_id, team_id, public_pem.encode(), frozenset(topics))
 
+    def revoke_key(self, key_id: str) -> None:
+        """Tokens made with it are InvalidProviderToken from now on; raises KeyError."""
+        self._providers.remove(key_id)
+
     def register(self, topic: str, token: str = "") -> str:
         """Make a device token valid for an app; without one, a fresh one. Returns the token."""
         token = token.lower() or secrets.token_hex(32)

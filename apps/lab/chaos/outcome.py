@@ -137,8 +137,10 @@ def _cause(first: float, again: float, faults: Sequence[Happened]) -> str:
     A push is repeated when its answer or its mark was lost, so that is the fault which began soon
     after it; the repeat itself may come half a minute later, when a lease has run out.
     """
-    after = [fault for fault in faults if first - ON_ITS_WAY_S <= fault.began <= again]
-    return min(after, key=lambda fault: fault.began).name if after else "nothing"
+    # A kill happens somewhere between its begin and its end.
+    met = [f for f in faults if f.began <= again and f.ended >= first - ON_ITS_WAY_S]
+    nearest = min(met, key=lambda f: (max(0.0, f.began - first), -f.began), default=None)
+    return nearest.name if nearest is not None else "nothing"
 
 
 def completed(

@@ -19,7 +19,8 @@ LAYOUT = Layout(postgres=True, redis=True, webs=2, workers=2, exchange_line=True
 # Exchange comes again 30 seconds after a notification that wasn't answered. With its clock (and
 # that of ENS's subscriptions) this much faster, a run of a minute sees several such rounds.
 CLOCK_SCALE = 10.0
-JOIN_S = 60.0
+# On a machine with other work, too.
+JOIN_S = 180.0
 SETTLE_S = 90.0
 AFTERMATH_S = 3.0
 

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except signals.Stopped:
         return 130
     print(f"\n{size.subscriptions} subscriptions of one mail system were forgotten.")
-    print(f"ENS_WAKEUPS_A_SECOND was {size.wake_ups_a_second} (default in life: 20).")
+    print(f"ENS_WAKEUPS_A_SECOND was {size.wake_ups_a_second} (default in life: 10).")
     print("Rates and minutes are real ones. The clock of subscriptions and check-ins ran")
     print(f"{size.clock_scale:g} times as fast, and two of its minutes of silence told the loss.\n")
     print(outcome.table(), flush=True)

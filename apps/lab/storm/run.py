@@ -40,7 +40,7 @@ class Size:
 
     subscriptions: int = 2000
     seconds: float = 20.0
-    # A quarter of the default: this one machine is also the phones and both Exchanges.
+    # Half of the default: this one machine is also the phones and both Exchanges.
     wake_ups_a_second: int = 5
 
     @property

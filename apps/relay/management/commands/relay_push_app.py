@@ -118,7 +118,7 @@ def _credentials(action: ArgumentParser) -> None:
         file.add_argument(
             f"--sns-{phones}",
             type=Path,
-            help=f"through Amazon SNS to {phones}: a JSON file as in docs/relay.md",
+            help=f"through Amazon SNS to {phones}: a JSON file as in docs/push-apps.md",
         )
     action.add_argument(
         "--password-file",

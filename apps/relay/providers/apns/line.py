@@ -25,7 +25,7 @@ class Line:
 
     def __init__(self, tls: Tls) -> None:
         self._client = Client(
-            max_host_connections=MAX_CONNECTIONS, together=True, newcomers_alone=True
+            max_host_connections=MAX_CONNECTIONS, newcomers_alone=True, together=True
         )
         self._posts = Posts(self._client, tls, max_response_bytes=_MAX_ANSWER_BYTES)
         self._under_way = 0

@@ -19,7 +19,7 @@ from apps.relay.providers.fcm.message import Unsendable, message
 from apps.relay.providers.fcm.quota import Quotas
 from apps.relay.providers.fcm.token import AccessTokens
 from apps.wire.client import Client, Request, Tls
-from apps.wire.errors import WireError
+from apps.wire.errors import DeadlineExceeded, WireError
 
 GOOGLE = "https://fcm.googleapis.com"
 
@@ -45,7 +45,8 @@ class FcmProvider:
         self._url = url or GOOGLE
         self._tls = Tls(ca_pem=ca_pem)
         self._client = Client(max_host_connections=_CONNECTIONS)
-        self._tokens = AccessTokens(self._client, token_url, self._tls)
+        self._answered_at = 0.0
+        self._tokens = AccessTokens(Client(max_host_connections=1), token_url, self._tls)
         self._quotas = Quotas()
 
     async def send(self, app: OpenApp, notifications: Sequence[Notification], done: Done) -> None:
@@ -107,4 +108,21 @@ class FcmProvider:
             http2=True,
             tls=self._tls,
         )
-        return classify(await self._client.perform(request))
+        client, began = self._client, time.monotonic()
+        try:
+            response = await client.perform(request)
+        except DeadlineExceeded:
+            if self._answered_at < began and client is self._client:
+                await self._start_afresh()
+            raise
+        self._answered_at = time.monotonic()
+        return classify(response)
+
+    async def _start_afresh(self) -> None:
+        """Leave connections on which nothing at all has come back for a whole deadline.
+
+        The network forgot them and told nobody; they would go on taking messages until TCP gives
+        up, minutes later. What is still on them is tried again by whoever asked for it.
+        """
+        left, self._client = self._client, Client(max_host_connections=_CONNECTIONS)
+        await left.close()

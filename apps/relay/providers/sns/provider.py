@@ -66,10 +66,6 @@ class SnsProvider:
 
         await asyncio.gather(*(one(each) for each in notifications))
 
-    def close(self) -> None:
-        """End the threads; what is under way is waited for."""
-        self._pool.shutdown()
-
     # --- in one of the threads ---
 
     def _send_one(

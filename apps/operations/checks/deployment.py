@@ -1,0 +1,152 @@
+"""What this deployment stands on: database, broker, log, workers, beat, clock, files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from celery import current_app
+from django.conf import settings
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from apps import clock
+from apps.diagnosis.registry import Context, Status, Step, check
+from apps.eventlog.factory import get_log
+from apps.history import counters, names
+from apps.subscriptions.entries import JOIN, MAIL
+from apps.subscriptions.models import Scan
+from ens_project.env import env_file
+
+_SLOW_S: Final = 0.1
+_JUST_NOW: Final = timedelta(minutes=2)
+_SCANNED_WITHIN: Final = timedelta(minutes=3)
+_CLOCKS_S: Final = 5.0
+_DEEP: Final = 500
+
+
+@check("deployment.database", title="Database", area="deployment")
+def database(context: Context) -> Iterator[Step]:
+    """Whether it answers, how fast, and whether its tables are this release's."""
+    began = time.monotonic()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    took = time.monotonic() - began
+    detail = f"{connection.vendor}, {took * 1000:.0f} ms"
+    if took > _SLOW_S:
+        yield Step("answer", "warning", detail, "The database is far away or overloaded.")
+    else:
+        yield Step("answer", "ok", detail)
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if missing:
+        advice = "Run `python manage.py migrate`, on one server."
+        yield Step("tables", "failed", f"{len(missing)} migrations are missing", advice)
+    else:
+        yield Step("tables", "ok", "current")
+
+
+@check("deployment.queue", title="Event log and broker", area="deployment")
+def queue(context: Context) -> Iterator[Step]:
+    """Whether both answer, and how much waits."""
+    try:
+        get_log().seen(["diagnose"])
+        yield Step("event log", "ok", type(get_log()).__name__)
+    except Exception as error:  # noqa: BLE001 - the name of whatever it is helps
+        advice = "Exchange is answered 503 meanwhile and comes again. Look at ENS_EVENT_LOG_URL."
+        yield Step("event log", "failed", type(error).__name__, advice)
+        return
+    for kind, title in ((MAIL, "mail that waits"), (JOIN, "joins that wait")):
+        depth = get_log().depth(kind)
+        if depth < _DEEP:
+            yield Step(title, "ok", str(depth))
+        else:
+            advice = "Workers are too few or held up; see docs/operations.md, mail_log_growing."
+            yield Step(title, "warning", str(depth), advice)
+    try:
+        with current_app.connection_for_write(connect_timeout=3) as broker:
+            broker.ensure_connection(max_retries=1, timeout=3)
+        yield Step("broker", "ok", str(current_app.conf.broker_url).partition(":")[0])
+    except Exception as error:  # noqa: BLE001 - as above
+        advice = "Nothing is lost: beat finds the work again. Look at ENS_BROKER_URL."
+        yield Step("broker", "failed", type(error).__name__, advice)
+
+
+@check("deployment.processes", title="Workers and beat", area="deployment")
+def processes(context: Context) -> Iterator[Step]:
+    """Whether mail is being worked on, and whether beat does its rounds."""
+    if counters.recent(names.DRAIN_RUNS, _JUST_NOW):
+        yield Step("workers", "ok", "at work within two minutes")
+    else:
+        advice = "No worker has looked at the mail for two minutes: start workers and beat."
+        yield Step("workers", "failed", "none at work", advice)
+    last = Scan.objects.order_by("-last_at").values_list("last_at", flat=True).first()
+    if last is not None and clock.now() - last < _SCANNED_WITHIN * settings.ENS.lab_clock_scale:
+        yield Step("beat", "ok", f"{last:%H:%M:%S} UTC")
+    else:
+        advice = "Start beat, on one server, and a worker for the queue `housekeeping`."
+        yield Step("beat", "failed", "its rounds are overdue", advice)
+
+
+@check("deployment.clock", title="Clock", area="deployment")
+def clocks(context: Context) -> Iterator[Step]:
+    """This server's clock beside the database server's."""
+    statements = {
+        "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp())",
+        "microsoft": "SELECT DATEDIFF_BIG(MILLISECOND, '1970-01-01', SYSUTCDATETIME()) / 1000.0",
+    }
+    statement = statements.get(connection.vendor)
+    if statement is None:
+        yield Step("clock", "skipped", "the database is on this machine")
+        return
+    with connection.cursor() as cursor:
+        before = time.time()
+        cursor.execute(statement)
+        theirs = float(cursor.fetchone()[0])
+        ours = (before + time.time()) / 2
+    detail = f"{abs(ours - theirs):.1f} s apart; {datetime.fromtimestamp(ours, UTC):%H:%M:%S} UTC"
+    if abs(ours - theirs) < _CLOCKS_S:
+        yield Step("clock", "ok", detail)
+    else:
+        yield Step("clock", "warning", detail, "Let all servers follow the same time server.")
+
+
+@check("deployment.files", title="Files with secrets", area="deployment")
+def files(context: Context) -> Iterator[Step]:
+    """Whether others than the service account may read what opens everything."""
+    ens = settings.ENS
+    wanted: dict[str, Path | None] = {
+        "master key": ens.master_key_file,
+        "secure channel key": ens.cns_key_file,
+        "ens.env": env_file(),
+    }
+    if connection.vendor == "sqlite":
+        wanted["database"] = Path(str(connection.settings_dict["NAME"]))
+    for name, path in wanted.items():
+        if path is not None and (path.exists() or name == "master key"):
+            yield _file(name, path)
+    inside = ens.master_key_file.resolve().is_relative_to(ens.data_dir.resolve())
+    if inside:
+        advice = "Keep it apart from the data: a backup of the one would hold the other."
+        yield Step("master key's place", "warning", "in ENS_DATA_DIR", advice)
+
+
+def _file(name: str, path: Path) -> Step:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        advice = "It must be there, and readable by the service account."
+        return Step(name, "failed", type(error).__name__, advice)
+    if os.name == "nt":
+        advice = "On Windows look with `icacls`: the service account and administrators only."
+        return Step(name, "skipped", "permissions are not read here", advice)
+    open_to = mode & 0o077
+    if not open_to:
+        return Step(name, "ok", f"{mode & 0o777:o}")
+    advice = "Others may read it: chmod 600, owned by the service account."
+    status: Status = "warning" if name in ("ens.env", "database") else "failed"
+    return Step(name, status, f"{mode & 0o777:o}", advice)

@@ -1,0 +1,147 @@
+"""Mail servers: name, certificate, EWS, ways to sign in; with a test mailbox, signing in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from django.conf import settings
+
+from apps.administrators.scope import below
+from apps.diagnosis.registry import Context, Step, check
+from apps.exchange.diagnosis import Verdict, judge
+from apps.exchange.errors import (
+    CredentialsRefused,
+    ExchangeError,
+    NotThisMailbox,
+    ServerBusy,
+    TlsRefused,
+)
+from apps.exchange.interface import Credentials, Endpoint
+from apps.operations.checks import hosts
+from apps.subscriptions.runtime import mail_server
+from apps.tenants.models import MailSystem
+from apps.vault.lookup import lookup_hmac
+from apps.wire import background, certificates
+from apps.wire.errors import WireError
+
+_MOST_HOSTS: Final = 20
+_DEADLINE_S: Final = 15.0
+_ADVICE: Final[dict[str, str]] = {
+    "nothing_offered": "It asks for credentials but offers no way to sign in: enable Basic "
+    "authentication on the EWS virtual directory.",
+    "not_found": "There is no EWS at this address: it usually is https://<host>/EWS/Exchange.asmx.",
+    "forbidden": "It refuses this server: check IP restrictions, client access rules, and the list "
+    "of allowed user agents (EwsAllowList).",
+    "redirected": "Something in front asks for a sign-in of its own (a gateway, a portal): let ENS "
+    "pass it, or name the address behind it.",
+    "open": "It asks for no credentials: this is no EWS, or a page in front of it.",
+    "busy": "The server is busy; try again later.",
+    "broken": "The server fails by itself: look at IIS and the application pool "
+    "MSExchangeServicesAppPool.",
+}
+_SIGN_IN: Final[dict[type[ExchangeError], str]] = {
+    CredentialsRefused: "User name or password are wrong, or this account may not sign in so.",
+    NotThisMailbox: "The account signs in, but the address is not its own mailbox.",
+    ServerBusy: "Exchange throttles this account; try again later.",
+    TlsRefused: "See the steps above about its certificate.",
+}
+
+
+def _systems(context: Context) -> list[MailSystem]:
+    rows = below(MailSystem.objects.select_related("og"), context.og_paths, "og__path")
+    if context.mail_system is not None:
+        rows = rows.filter(pk=context.mail_system)
+    return list(rows.order_by("og__path", "name"))
+
+
+def _urls(context: Context) -> Iterator[tuple[MailSystem, str]]:
+    """Each listed host with its EWS address, as far as one can know it."""
+    left = _MOST_HOSTS
+    for system in _systems(context):
+        for host in system.hosts:
+            default = system.default_ews_url
+            known = default.startswith((f"https://{host}/", f"https://{host}:"))
+            yield system, default if known else f"https://{host}/EWS/Exchange.asmx"
+            left -= 1
+            if not left:
+                return
+
+
+@check("exchange.reach", title="Mail servers", area="exchange", deployment_wide=False)
+def reach(context: Context) -> Iterator[Step]:
+    """DNS, certificate, EWS and the ways to sign in, for each host of the mail systems."""
+    found = False
+    for system, url in _urls(context):
+        found = True
+        yield from _host(system, url)
+    if not found:
+        advice = "List the hosts of your Exchange in a mail system: no host listed, none allowed."
+        yield Step("mail systems", "warning", "no host is listed", advice)
+
+
+def _host(system: MailSystem, url: str) -> Iterator[Step]:
+    guard = hosts.address_check(allow_private=system.allow_private)
+    steps = list(hosts.name_steps(url, guard))
+    yield from steps
+    if any(step.status == "failed" for step in steps):
+        return
+    try:
+        shown = certificates.fetch(url, guard, system.ca_pem)
+        yield from hosts.tls_steps(shown, url, private_cas=bool(system.ca_pem))
+        # The agent as administrators have it on their lists.
+        agent = f"User-Agent: MailNotificationService/v2 (EWS/{settings.ENS_VERSION})"
+        headers = (agent, "Content-Type: text/xml; charset=utf-8", "Content-Length: 0")
+        answer = certificates.ask(url, guard, method="POST", headers=headers)
+    except WireError as error:
+        yield Step("connection", "failed", f"{url}: {error.code}", hosts.advice_for(error))
+        return
+    yield from _ews(judge(answer.status, answer.headers), answer.status)
+
+
+def _ews(verdict: Verdict, status: int) -> Iterator[Step]:
+    if verdict.code != "ews":
+        yield Step("EWS", "failed", f"HTTP {status}", _ADVICE[verdict.code])
+        return
+    yield Step("EWS", "ok", f"HTTP {status}, as it should be without credentials")
+    offered = ", ".join(verdict.offered)
+    if verdict.usable:
+        yield Step("ways to sign in", "ok", offered)
+    else:
+        advice = "Enable Basic authentication on the EWS virtual directory (over TLS only)."
+        yield Step("ways to sign in", "failed", offered, advice)
+
+
+@check("exchange.sign_in", title="Sign in and look", area="exchange", deployment_wide=False)
+def sign_in(context: Context) -> Iterator[Step]:
+    """The round trip of a proof with a test mailbox: sign in, name both Inboxes, compare."""
+    if not (context.username and context.password and context.address):
+        yield Step("sign in", "skipped", "no test mailbox was given")
+        return
+    for system, url in _urls(context):
+        # As for phones: refused credentials are never tried again, or the account locks.
+        yield _sign_in(system, url, context)
+
+
+def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
+    tried = f"diagnose:{system.pk}:{context.username}:{context.password}"
+    if lookup_hmac("credential", tried) in _refused:
+        return Step("sign in", "skipped", "refused before; not tried again")
+    endpoint = Endpoint(
+        url, system.ca_pem, system.allow_private, tuple(settings.ENS.guard_exceptions)
+    )
+    credentials = Credentials("basic", context.username, context.password)
+    proof = mail_server().prove(endpoint, credentials, context.address, _DEADLINE_S)
+    try:
+        background.run(proof, _DEADLINE_S + 5)
+    except CredentialsRefused:
+        _refused.add(lookup_hmac("credential", tried))
+        return Step("sign in", "failed", "credentials_refused", _SIGN_IN[CredentialsRefused])
+    except ExchangeError as error:
+        advice = _SIGN_IN.get(type(error), "See the steps above.")
+        return Step("sign in", "failed", error.code, advice)
+    return Step("sign in", "ok", "the account's own mailbox answers")
+
+
+# HMACs of what a mail server refused while this process lives.
+_refused: set[str] = set()

@@ -1,0 +1,261 @@
+"""Diagnosis, against real servers: what is well, and plain advice for what isn't."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+import threading
+from collections.abc import Iterator
+from io import StringIO
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIServer, make_server
+
+import pytest
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+from pytest_django.fixtures import Settings
+
+from apps.diagnosis import registry
+from apps.diagnosis.registry import Context, Step
+from apps.exchange.diagnosis import judge
+from apps.history import buffer, counters, names
+from apps.lab.exchange import LabExchange
+from apps.operations.checks import exchange, hosts, webhook
+from apps.relay.models import Deployment
+from apps.subscriptions.models import Scan
+from apps.tenants.ews_urls import EwsUrlRefused
+from apps.tenants.groups import create_group
+from apps.tenants.models import MailSystem, OrganizationGroup
+from apps.wire.errors import AddressRefused
+from tests.operations.test_secure_channel import _Quiet, relay  # noqa: F401
+from tests.wire.servers import Authority
+
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+
+
+def configure(settings: Settings, **values: Any) -> None:
+    settings.ENS = settings.ENS.model_copy(update=values)
+
+
+def steps_of(name: str, context: Context | None = None) -> dict[str, Step]:
+    """The steps of one check by name; of several of a name the last."""
+    (check,) = [one for one in registry.checks() if one.name == name]
+    return {step.name: step for step in check.run(context or Context())}
+
+
+@pytest.fixture
+def lab() -> Iterator[LabExchange]:
+    """The pretend Exchange, in an event loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    made = LabExchange()
+    made.add_demo_accounts()
+
+    def run(coroutine: Any) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, loop).result(20)
+
+    run(made.__aenter__())
+    yield made
+    run(made.__aexit__(None, None, None))
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def lab_system(og: OrganizationGroup, lab: LabExchange) -> MailSystem:
+    host = lab.url.removeprefix("https://").partition("/")[0]
+    return MailSystem.objects.create(
+        og=og, name="Lab", hosts=[host], default_ews_url=lab.url, ca_pem=lab.ca_pem
+    )
+
+
+class TestExchange:
+    def test_a_good_one(self, lab_system: MailSystem, settings: Settings) -> None:
+        configure(settings, guard_exceptions=LOOPBACK)
+        found = steps_of("exchange.reach")
+        assert {step.status for step in found.values()} <= {"ok", "warning"}, found
+        assert {"DNS", "TLS chain", "TLS name", "TLS expiry", "EWS", "ways to sign in"} == set(
+            found
+        )
+        assert "Basic" in found["ways to sign in"].detail
+
+    def test_one_whose_ca_is_not_known(self, lab_system: MailSystem, settings: Settings) -> None:
+        configure(settings, guard_exceptions=LOOPBACK)
+        MailSystem.objects.update(ca_pem="")
+        step = steps_of("exchange.reach")["TLS chain"]
+        assert step.status == "failed" and "CA bundle" in step.advice
+
+    def test_the_guard_stands_in_front(self, lab_system: MailSystem) -> None:
+        found = steps_of("exchange.reach")
+        assert set(found) == {"DNS"} and found["DNS"].status == "failed"
+        assert "loopback" in found["DNS"].advice
+
+    def test_nobody_is_there(self, lab_system: MailSystem, settings: Settings) -> None:
+        configure(settings, guard_exceptions=LOOPBACK)
+        MailSystem.objects.update(hosts=["127.0.0.1:1"], default_ews_url="")
+        assert "firewall" in steps_of("exchange.reach")["connection"].advice
+        MailSystem.objects.update(hosts=["no-such-host.invalid"])
+        assert "DNS" in steps_of("exchange.reach")["DNS"].advice
+
+    def test_only_the_mail_systems_of_ones_groups(self, lab_system: MailSystem) -> None:
+        other = create_group("Other")
+        assert set(steps_of("exchange.reach", Context(og_paths=(other.path,)))) == {"mail systems"}
+        assert set(steps_of("exchange.reach", Context(og_paths=()))) == {"mail systems"}
+        ours = Context(og_paths=(lab_system.og.path,))
+        assert set(steps_of("exchange.reach", ours)) == {"DNS"}
+
+    def test_signing_in(
+        self, lab_system: MailSystem, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        configure(settings, guard_exceptions=LOOPBACK)
+        monkeypatch.setattr(exchange, "_refused", set())
+
+        def tried(password: str, address: str = "anna@example.com") -> Step:
+            context = Context(address=address, username="EXAMPLE\\anna", password=password)
+            return steps_of("exchange.sign_in", context)["sign in"]
+
+        assert tried("anna-lab-1").status == "ok"
+        assert tried("anna-lab-1", "ben@example.com").detail == "not_this_mailbox"
+        wrong = tried("canary-4711")
+        assert wrong.status == "failed" and "canary" not in f"{wrong}"
+        assert tried("canary-4711").status == "skipped"  # never tried twice
+        assert steps_of("exchange.sign_in")["sign in"].status == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "code", "usable"),
+    [
+        (401, {"www-authenticate": ("Negotiate", "NTLM", 'Basic realm="mail"')}, "ews", True),
+        (401, {"www-authenticate": ("Negotiate, NTLM",)}, "ews", False),
+        (401, {}, "nothing_offered", False),
+        (404, {}, "not_found", False),
+        (403, {}, "forbidden", False),
+        (302, {"location": ("/owa",)}, "redirected", False),
+        (200, {}, "open", False),
+        (500, {}, "broken", False),
+        (503, {}, "busy", False),
+    ],
+)
+def test_what_an_answer_tells(status: int, headers: Any, code: str, usable: bool) -> None:
+    verdict = judge(status, headers)
+    assert (verdict.code, verdict.usable) == (code, usable)
+    if code != "ews":
+        assert exchange._ADVICE[code]
+
+
+@pytest.fixture
+def public(
+    transactional_db: None, settings: Settings, tmp_path: Path
+) -> Iterator[tuple[Authority, ssl.SSLContext]]:
+    """ENS on a TLS socket, at the address that Exchange is told."""
+    authority = Authority(tmp_path)
+    context, _ = authority.context()
+    with make_server("127.0.0.1", 0, WSGIHandler(), WSGIServer, _Quiet) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        base = f"https://127.0.0.1:{server.server_port}/MailNotificationService/api/ens"
+        configure(settings, link_address=base, guard_exceptions=LOOPBACK)
+        yield authority, context
+        server.shutdown()
+        thread.join()
+
+
+def test_our_own_address_as_others_reach_it(public: Any) -> None:
+    found = steps_of("webhook.address")
+    assert found["alive"].status == found["webhook"].status == "ok", found
+    assert found["TLS name"].status == "ok"
+    # A CA that this machine doesn't know: Exchange needs it, too.
+    assert found["TLS chain"].status == "warning" and "root CA" in found["TLS chain"].advice
+    root = webhook.root_ca()
+    assert "BEGIN CERTIFICATE" in root.certificate.pem and not root.complete
+
+
+def test_an_address_behind_which_nobody_stands(settings: Settings) -> None:
+    configure(settings, link_address="https://127.0.0.1:1/x", guard_exceptions=LOOPBACK)
+    assert steps_of("webhook.address")["connection"].status == "warning"
+
+
+def test_the_script_for_exchange(settings: Settings) -> None:
+    configure(settings, link_address="https://ens.o'neill.example:8443/api/ens/")
+    script = webhook.powershell()
+    assert "$url = 'https://ens.o''neill.example:8443/api/ens'\r\n" in script
+    assert "$port = [int]'8443'" in script and "@" + "URL@" not in script
+    assert script.isascii() and "\n" not in script.replace("\r\n", "")
+
+
+def test_the_relay(relay: None, settings: Settings) -> None:  # noqa: F811
+    found = steps_of("relay.channel")
+    assert found["signed call"].status == found["secure channel"].status == "ok", found
+    assert found["pin"].status == "skipped"  # plain http, on this machine
+    Deployment.objects.all().delete()
+    step = steps_of("relay.channel")["signed call"]
+    assert step.detail == "certificate_unknown" and "operator" in step.advice
+    configure(settings, cns_url=None)
+    assert steps_of("relay.channel")["address"].status == "failed"
+
+
+@pytest.mark.django_db
+class TestDeployment:
+    def test_the_database(self) -> None:
+        found = steps_of("deployment.database")
+        assert found["tables"].status == "ok" and found["answer"].status in ("ok", "warning")
+
+    def test_the_log(self) -> None:
+        found = steps_of("deployment.queue")
+        assert found["event log"].status == "ok" and found["mail that waits"].detail == "0"
+
+    def test_workers_and_beat(self) -> None:
+        assert {step.status for step in steps_of("deployment.processes").values()} == {"failed"}
+        counters.count(names.DRAIN_RUNS)
+        buffer.buffer.flush()
+        Scan.objects.create(here_since=timezone.now(), last_at=timezone.now())
+        assert {step.status for step in steps_of("deployment.processes").values()} == {"ok"}
+
+    @pytest.mark.skipif(os.name == "nt", reason="no POSIX modes")
+    def test_a_master_key_that_others_may_read(self, settings: Settings, tmp_path: Path) -> None:
+        key = tmp_path / "master.key"
+        key.write_text(settings.ENS.master_key_file.read_text())
+        key.chmod(0o644)
+        configure(settings, master_key_file=key)
+        step = steps_of("deployment.files")["master key"]
+        assert step.status == "failed" and "600" in step.advice
+        key.chmod(0o600)
+        assert steps_of("deployment.files")["master key"].status == "ok"
+        key.unlink()
+        assert steps_of("deployment.files")["master key"].status == "failed"
+
+    def test_the_command(self, settings: Settings) -> None:
+        out = StringIO()
+        with pytest.raises(SystemExit) as ended:
+            call_command("diagnose", area="relay", json=True, stdout=out)
+        assert ended.value.code == 1  # the tests' relay is nowhere
+        (check,) = json.loads(out.getvalue())
+        assert check["area"] == "relay" and check["status"] == "failed"
+        out = StringIO()
+        call_command("diagnose", area="exchange", stdout=out)
+        assert "no host is listed" in out.getvalue()
+        with pytest.raises(CommandError, match="one of deployment, exchange"):
+            call_command("diagnose", area="kitchen")
+
+
+def test_a_certificate_for_pinning_is_fetched_through_the_guard(
+    public: Any, settings: Settings
+) -> None:
+    address = settings.ENS.link_address
+    shown = hosts.fetch_certificate(address)
+    assert len(shown.chain[0].pin) == 44 and not shown.trusted
+    configure(settings, guard_exceptions=())
+    for one in (address, address.removeprefix("https://").partition("/")[0]):
+        with pytest.raises(AddressRefused):
+            hosts.fetch_certificate(one)
+    for bad in ("http://x.example/", "https://a@b.example/", "a b", ""):
+        with pytest.raises(EwsUrlRefused):
+            hosts.fetch_certificate(bad)
