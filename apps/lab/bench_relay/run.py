@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,7 @@ class Bench:
         self._open = ExitStack()
         self._processes: dict[str, Spoken] = {}
         self._supervisor: Supervisor | None = None
+        self._ens: Side | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as starting:
@@ -144,11 +145,24 @@ class Bench:
         if contender.program.endswith(".js"):
             setup = setup | {"node_modules": str(contestants.node_modules())}
         log = self._home / f"{contender.name}.log"
-        process = starting.enter_context(Spoken(command, log))
-        process.say(json.dumps(setup | dict(contender.more)))
+        environment = self._ens_environment() if contender.more.get("sealed") else None
+        process = starting.enter_context(Spoken(command, log, environment))
+        pushes = {"pushes": self._size.of(contender)}
+        process.say(json.dumps(setup | dict(contender.more) | pushes))
         if process.hear() != "ready":
             raise Failed(f"{contender.name} is not ready")
         self._processes[contender.name] = process
+
+    def _ens_environment(self) -> Mapping[str, str]:
+        """Of a whole ENS: only that can seal."""
+        if self._ens is None:
+            values = {
+                "LINK_ADDRESS": f"https://{HOST}/MailNotificationService/api/ens",
+                "ROLES": "device-api,notify",
+            }
+            self._ens = Side(self._home / "ens", self._home, values)
+            self._ens.manage(["ens_master_key"])
+        return self._ens.program("sealing", []).environment
 
     def _start_relay(self, setup: dict[str, Any], starting: ExitStack) -> dict[str, Any]:
         port = free_port()
