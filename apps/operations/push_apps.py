@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from django.apps import apps
 from django.conf import settings
 from django.utils import timezone
 
 from apps.alerts.models import Alert, Severity
 from apps.alerts.service import clear_alert, raise_alert
 from apps.cns import keys
-from apps.relay import attention
-from apps.relay.models import PushApp
+from apps.relay import thresholds
 from apps.vault.redact import Fact
 
 _EXPIRES: Final = "push_app_expires"
@@ -52,6 +52,12 @@ def look() -> None:
 
 
 def _apps() -> Iterator[_Standing]:
+    """What is the matter with the push apps, where the relay is beside us."""
+    if not apps.is_installed("apps.relay"):
+        return
+    from apps.relay import attention
+    from apps.relay.models import PushApp
+
     now = timezone.now()
     for each in attention.expiring_apps(now):
         yield from _thresholds(
@@ -83,12 +89,12 @@ def _thresholds(
     key: str, code: str, expires_at: datetime, now: datetime, facts: dict[str, Fact]
 ) -> Iterator[_Standing]:
     """Only the least one is raised, lest a late look tell of all at once."""
-    least = attention.reached(expires_at, now)
+    least = thresholds.reached(expires_at, now)
     if least is None:
         return
     facts = {**facts, "expires_at": f"{expires_at:%Y-%m-%d}", "days": least}
-    for days in attention.THRESHOLDS:
+    for days in thresholds.THRESHOLDS:
         if days >= least:
-            urgent = days <= attention.URGENT_DAYS
+            urgent = days <= thresholds.URGENT_DAYS
             severity = Severity.CRITICAL if urgent else Severity.WARNING
             yield _Standing(f"{key}:{days}", code, severity, facts, fresh=days == least)

@@ -18,8 +18,6 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
-from apps.relay import attention
-
 DEADLINE_S: Final = 2.0
 _GOOD_FOR_S: Final = 2.0
 # Nothing is broken yet; a load balancer need not know, a monitor should.
@@ -83,7 +81,10 @@ def _broker() -> None:
 
 def _push_apps() -> str | None:
     """Credentials that expire or are refused need a person; the relay itself works on."""
+
     try:
+        from apps.relay import attention  # its tables are not everywhere
+
         return _ATTENTION if attention.needed() else None
     finally:
         connection.close()

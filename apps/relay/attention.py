@@ -19,13 +19,11 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apps.relay.models import Deployment, PushApp
+from apps.relay.thresholds import URGENT_DAYS, reached
 from apps.vault.redact import where
 
 logger = getLogger(__name__)
 
-# Days before expiry at which operators are told, each once.
-THRESHOLDS: Final = (30, 14, 7, 1)
-URGENT_DAYS: Final = 7
 _LOOK_EVERY_S: Final = 600.0
 
 
@@ -38,12 +36,6 @@ class Expiring:
     name: str
     expires_at: datetime
     threshold: int
-
-
-def reached(expires_at: datetime, now: datetime) -> int | None:
-    """The least of THRESHOLDS that has been reached; None while there is time enough."""
-    left_s = (expires_at - now).total_seconds()
-    return min((days for days in THRESHOLDS if left_s <= days * 86_400), default=None)
 
 
 def expiring_apps(now: datetime) -> Iterator[Expiring]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -25,6 +27,7 @@ from apps.subscriptions.webhook_url import id_of
 from apps.tenants.groups import create_group
 from apps.tenants.mail_systems import add_mail_system
 from apps.tenants.models import OrganizationGroup
+from ens_project.env import BASE_DIR
 
 ANNA = By("admin", "192.0.2.1")
 OTHER_TOKEN = "cd" * 32
@@ -252,3 +255,11 @@ def test_without_a_relay_the_outcome_says_so(
     monkeypatch.setattr(device_actions, "shared_client", missing)
     (outcome,) = device_actions.test_notification([enrol()], ANNA)
     assert outcome.code == "relay_not_configured"
+
+
+def test_the_test_push_is_the_one_that_the_guide_shows() -> None:
+    guide = (BASE_DIR / "docs" / "device-api.md").read_text("utf-8")
+    for service, name in (("apns", "test"), ("fcm", "test-android")):
+        found = re.search(rf"```json {name}\n(.*?)```", guide, re.DOTALL)
+        assert found is not None
+        assert json.loads(found[1]) == device_actions._TEST[service]  # type: ignore[index]

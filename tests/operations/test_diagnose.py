@@ -20,17 +20,20 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from apps.cns.site import CnsSite
 from apps.diagnosis import registry
 from apps.diagnosis.registry import Context, Step
 from apps.exchange.diagnosis import judge
 from apps.history import buffer, counters, names
 from apps.lab.exchange import LabExchange
 from apps.operations.checks import exchange, hosts, webhook
+from apps.operations.checks import relay as relay_checks
 from apps.relay.models import Deployment
 from apps.subscriptions.models import Scan
 from apps.tenants.ews_urls import EwsUrlRefused
 from apps.tenants.groups import create_group
 from apps.tenants.models import MailSystem, OrganizationGroup
+from apps.wire import certificates
 from apps.wire.errors import AddressRefused
 from tests.operations.test_secure_channel import _Quiet, relay  # noqa: F401
 from tests.wire.servers import Authority
@@ -200,6 +203,20 @@ def test_the_relay(relay: None, settings: Settings) -> None:  # noqa: F811
     assert step.detail == "certificate_unknown" and "operator" in step.advice
     configure(settings, cns_url=None)
     assert steps_of("relay.channel")["address"].status == "failed"
+
+
+def test_the_relays_pin(public: Any, settings: Settings) -> None:
+    authority, _ = public
+    url = settings.ENS.link_address
+    pin = certificates.fetch(url, lambda _: None).chain[0].pin
+
+    def found(*pins: str) -> dict[str, Step]:
+        site = CnsSite(url, pins, authority.pem)
+        return {step.name: step for step in relay_checks._relays_certificate(site)}
+
+    assert found(pin)["pin"].status == found(pin)["TLS chain"].status == "ok"
+    assert found("another")["pin"].status == "failed"
+    assert found()["pin"].status == "warning" and pin in found()["pin"].detail
 
 
 @pytest.mark.django_db

@@ -252,7 +252,7 @@ class Stand(Lab):
         directory = self.home / "ens"
         values = {
             "LINK_ADDRESS": self.link_address,
-            "ROLES": "device-api,notify,console",
+            "ROLES": "device-api,notify,console,admin-api",
             "CNS_URL": self.relay_url,
             "CNS_KEY_FILE": (directory / "cns.pem").as_posix(),
             "GUARD_EXCEPTIONS": "127.0.0.0/8",

@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Final
 
 from cryptography import x509
-from django.conf import settings
 from django.utils import timezone
 
-from apps.cns.configured import CnsNotConfigured, shared_client
+from apps.cns.configured import shared_client
 from apps.cns.errors import CnsUnavailable
+from apps.cns.site import CnsNotConfigured, CnsSite, current_site
 from apps.diagnosis.registry import Context, Step, check
 from apps.operations import secure_channel
 from apps.operations.checks import hosts
@@ -36,12 +36,14 @@ _OTHER: Final = "See docs/operations.md, Alerts: relay_unavailable."
 @check("relay.channel", title="Cloud Notification Service", area="relay")
 def channel(context: Context) -> Iterator[Step]:
     """Our certificate, the relay's, its pin, and a signed call without any push."""
-    if settings.ENS.cns_url is None:
-        yield Step("address", "failed", "ENS_CNS_URL is missing", "Set it to the relay's address.")
+    try:
+        site = current_site()
+    except CnsNotConfigured as error:
+        yield Step("address", "failed", str(error), "Set it in the console or in ens.env.")
         return
-    yield Step("address", "ok", settings.ENS.cns_url)
+    yield Step("address", "ok", site.url)
     yield _own_certificate()
-    yield from _relays_certificate(settings.ENS.cns_url)
+    yield from _relays_certificate(site)
     yield _knock()
 
 
@@ -58,31 +60,26 @@ def _own_certificate() -> Step:
     return Step("secure channel", "ok", detail)
 
 
-def _relays_certificate(url: str) -> Iterator[Step]:
-    if not url.startswith("https://"):
+def _relays_certificate(site: CnsSite) -> Iterator[Step]:
+    if not site.url.startswith("https://"):
         yield Step("pin", "skipped", "the address is plain http")
         return
-    if settings.ENS.cns_proxy_url is not None:
+    if site.proxy is not None:
         yield Step("pin", "skipped", "the relay is called through a proxy")
         return
-    file = settings.ENS.cns_ca_file
     try:
-        ca_pem = file.read_text("utf-8") if file else ""
-        shown = certificates.fetch(url, _ANY, ca_pem)
-    except OSError as error:
-        yield Step("pin", "failed", type(error).__name__, "ENS_CNS_CA_FILE can't be read.")
-        return
+        shown = certificates.fetch(site.url, _ANY, site.ca_pem)
     except WireError as error:
         yield Step("pin", "failed", error.code, hosts.advice_for(error))
         return
-    yield from hosts.tls_steps(shown, url, private_cas=bool(ca_pem))
+    yield from hosts.tls_steps(shown, site.url, private_cas=bool(site.ca_pem))
     pin = shown.chain[0].pin
-    if not settings.ENS.cns_pins:
-        yield Step("pin", "warning", pin, "No pin is set: set ENS_CNS_PINS to this and the next.")
-    elif pin in settings.ENS.cns_pins:
+    if not site.pins:
+        yield Step("pin", "warning", pin, "No pin is set: pin this certificate and the next.")
+    elif pin in site.pins:
         yield Step("pin", "ok", pin)
     else:
-        advice = "It is none of ENS_CNS_PINS: if the relay's operator has renewed it, add this one."
+        advice = "It is none of the pins: if the relay's operator has renewed it, add this one."
         yield Step("pin", "failed", pin, advice)
 
 
