@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,10 +32,14 @@ _WARM_UP = 1000
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many pushes each contender sends a time, how many times, how many are under way."""
+    """How many pushes each contender sends a time, how many times, how many are under way.
 
-    pushes: int = 20_000
+    No round begins after `seconds`, whatever `repeats` says; a slow machine gets fewer.
+    """
+
+    pushes: int = 10_000
     repeats: int = 5
+    seconds: float = 120.0
     in_flight: int = 400
 
     def of(self, contender: Contender) -> int:
@@ -81,7 +86,11 @@ class Bench:
         for contender in taking_part:
             self._once(contender, 0, min(_WARM_UP, self._size.of(contender)))
         runs: dict[str, list[Run]] = {each.name: [] for each in taking_part}
+        ends = time.monotonic() + self._size.seconds
         for repeat in range(self._size.repeats):
+            if repeat and time.monotonic() > ends:
+                self._say(f"{self._size.seconds:g} seconds are over")
+                break
             self._say(f"round {repeat + 1} of {self._size.repeats} ...")
             for contender in taking_part:
                 count = self._size.of(contender)
