@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 
@@ -18,7 +17,3 @@ importlib.import_module("ens_project.celery")
 # A worker that is gone can't say so: the web processes watch too.
 watch = "apps.relay.attention" if settings.RELAY_ONLY else "apps.operations.alerts"
 importlib.import_module(watch).start()
-
-# What has been loaded stays: no collection of garbage need look through it again.
-gc.collect()
-gc.freeze()

@@ -306,7 +306,12 @@ def _write_watermarks(watermarks: Mapping[uuid.UUID, str]) -> None:
         for subscription_id, mark in watermarks.items()
     ]
     try:
-        Subscription.objects.bulk_update(rows, ["watermark", "watermark_at"], batch_size=200)
+        if len(rows) == 1:
+            # Where little is going on; a third of what the other way costs for one.
+            one = Subscription.objects.filter(id=rows[0].id)
+            one.update(watermark=rows[0].watermark, watermark_at=now)
+        else:
+            Subscription.objects.bulk_update(rows, ["watermark", "watermark_at"], batch_size=200)
     except DatabaseError as error:
         # Nothing is lost by it: the next notification looks like a gap and is caught up with.
         log.warning("watermarks are not written: %s", type(error).__name__)

@@ -81,7 +81,6 @@ def _broker() -> None:
 
 def _push_apps() -> str | None:
     """Credentials that expire or are refused need a person; the relay itself works on."""
-    from apps.relay import attention  # its tables are there only where the relay is
 
     try:
         from apps.relay import attention  # its tables are not everywhere

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from apps.cns.channel import make_channel
 from apps.cns.client import CnsClient, Push
 from tests.relay.conftest import APP, TEAM, Site
-from tests.relay.servers import Relay, RelayProcess
+from tests.relay.servers import ROOT, Relay, RelayProcess
 
 ALIVE = "/MailNotificationService/api/ens/alive"
 
@@ -38,6 +40,13 @@ def test_alone_it_has_its_own_tables_and_serves_nothing_else(site: Site) -> None
     assert status_of(site.process, "/nws/ready") == 200
     for path in (ALIVE, "/MailNotificationService/api/ens/ready", "/metrics", "/"):
         assert status_of(site.process, path) == 404
+
+
+def test_ens_starts_without_the_relays_tables(site: Site) -> None:
+    settings = site.relay.environment | {"ENS_ROLES": "device-api,notify,metrics"}
+    words = [sys.executable, "-c", "import ens_project.wsgi"]
+    done = subprocess.run(words, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

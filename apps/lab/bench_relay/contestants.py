@@ -41,6 +41,13 @@ class Contender:
 
 CONTENDERS = (
     Contender("provider", "our provider alone", "our_provider", more={"batch": 100}),
+    Contender(
+        "provider_encrypted",
+        "our provider, each sealed first",
+        "our_provider",
+        share=0.2,
+        more={"batch": 100, "sealed": True},
+    ),
     Contender("node_apn", "@parse/node-apn (npm)", "node_apn.js"),
     Contender("aioapns", "aioapns (PyPI)", "by_aioapns", share=0.3),
     Contender(
@@ -49,6 +56,14 @@ CONTENDERS = (
         "relay_caller",
         relay=True,
         more={"batch": 100, "calls": 4},
+    ),
+    Contender(
+        "relay_encrypted",
+        "our relay, 100 that ENS has sealed",
+        "relay_caller",
+        share=0.3,
+        relay=True,
+        more={"batch": 100, "calls": 4, "sealed": True},
     ),
     Contender(
         "relay_500",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,14 @@ _WARM_UP = 1000
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many pushes each contender sends a time, how many times, how many are under way."""
+    """How many pushes each contender sends a time, how many times, how many are under way.
 
-    pushes: int = 20_000
+    No round begins after `seconds`, whatever `repeats` says; a slow machine gets fewer.
+    """
+
+    pushes: int = 10_000
     repeats: int = 5
+    seconds: float = 120.0
     in_flight: int = 400
 
     def of(self, contender: Contender) -> int:
@@ -59,6 +64,7 @@ class Bench:
         self._open = ExitStack()
         self._processes: dict[str, Spoken] = {}
         self._supervisor: Supervisor | None = None
+        self._ens: Side | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as starting:
@@ -80,7 +86,11 @@ class Bench:
         for contender in taking_part:
             self._once(contender, 0, min(_WARM_UP, self._size.of(contender)))
         runs: dict[str, list[Run]] = {each.name: [] for each in taking_part}
+        ends = time.monotonic() + self._size.seconds
         for repeat in range(self._size.repeats):
+            if repeat and time.monotonic() > ends:
+                self._say(f"{self._size.seconds:g} seconds are over")
+                break
             self._say(f"round {repeat + 1} of {self._size.repeats} ...")
             for contender in taking_part:
                 count = self._size.of(contender)
@@ -144,11 +154,24 @@ class Bench:
         if contender.program.endswith(".js"):
             setup = setup | {"node_modules": str(contestants.node_modules())}
         log = self._home / f"{contender.name}.log"
-        process = starting.enter_context(Spoken(command, log))
-        process.say(json.dumps(setup | dict(contender.more)))
+        environment = self._ens_environment() if contender.more.get("sealed") else None
+        process = starting.enter_context(Spoken(command, log, environment))
+        pushes = {"pushes": self._size.of(contender)}
+        process.say(json.dumps(setup | dict(contender.more) | pushes))
         if process.hear() != "ready":
             raise Failed(f"{contender.name} is not ready")
         self._processes[contender.name] = process
+
+    def _ens_environment(self) -> Mapping[str, str]:
+        """Of a whole ENS: only that can seal."""
+        if self._ens is None:
+            values = {
+                "LINK_ADDRESS": f"https://{HOST}/MailNotificationService/api/ens",
+                "ROLES": "device-api,notify",
+            }
+            self._ens = Side(self._home / "ens", self._home, values)
+            self._ens.manage(["ens_master_key"])
+        return self._ens.program("sealing", []).environment
 
     def _start_relay(self, setup: dict[str, Any], starting: ExitStack) -> dict[str, Any]:
         port = free_port()

@@ -22,9 +22,19 @@ def read_setup() -> dict[str, Any]:
     return found
 
 
-async def serve(setup: dict[str, Any], send: Send) -> None:
-    """Send what is asked for, until nothing more is; `send` returns how many were accepted."""
-    notifications = workload.read(Path(setup["workload"]))
+async def serve(
+    setup: dict[str, Any],
+    send: Send,
+    payload: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> None:
+    """Send what is asked for, until nothing more is; `send` returns how many were accepted.
+
+    With `payload` each notification gets another one beforehand, which isn't measured.
+    """
+    notifications = workload.read(Path(setup["workload"]))[: setup["pushes"]]
+    if payload is not None:
+        for each in notifications:
+            each["payload"] = payload(each)
     # What the bench needs must not make every collection of the contender's own garbage longer.
     gc.collect()
     gc.freeze()

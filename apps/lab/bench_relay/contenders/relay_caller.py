@@ -12,6 +12,7 @@ from typing import Any
 
 from apps.cns.client import CnsClient, Push
 from apps.lab.bench_relay.contenders import lines
+from apps.lab.bench_relay.contenders.sealing import sealer
 
 
 async def main() -> None:
@@ -39,7 +40,8 @@ async def main() -> None:
         pieces = lines.batches(notifications, setup["batch"])
         return await lines.side_by_side(pieces, setup["calls"], call)
 
-    await lines.serve(setup, send)
+    seal = sealer() if setup.get("sealed") else None
+    await lines.serve(setup, send, seal)
 
 
 if __name__ == "__main__":
