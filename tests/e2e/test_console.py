@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
 from apps.lab.live import browser
 from apps.lab.phone import Phone, Refused
 from apps.lab.pictures import walk
-from apps.lab.pictures.visitor import PATIENCE_MS, Visitor, visiting
+from apps.lab.pictures.visitor import Visitor, visiting
 from apps.lab.stand.stand import ADMINISTRATOR, Layout, Stand
 from apps.operations import config_xml
 from tests.e2e.road import RING_S, Road
