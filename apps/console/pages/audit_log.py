@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -120,14 +120,14 @@ class AuditAdmin(ConsoleAdmin):
         export = f"{reverse('console:audit_auditentry_export')}?{request.GET.urlencode()}"
         return super().changelist_view(request, {"export": export} | (extra_context or {}))
 
-    def export_view(self, request: HttpRequest) -> HttpResponse:
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """The filtered log as CSV; that it was exported stands in it, too."""
         if not self.has_view_permission(request):
             return refused(request)
         rows = self.get_changelist_instance(request).get_queryset(request)
         audit(request, "audit.export", "audit log", chosen_og(request))
         lines = entries_as_csv(rows.iterator(chunk_size=2000))
-        answer: HttpResponse = tables.as_csv_lines("audit-log", lines)
+        answer = tables.as_csv_lines("audit-log", lines)
         return answer
 
     @display(description="Organization group's path")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -189,14 +189,14 @@ class DeviceAdmin(ConsoleAdmin):
             meant |= Q(pk=uuid.UUID(wanted))
         return self.get_queryset(request).filter(meant).order_by("-last_checkin_at")
 
-    def export_view(self, request: HttpRequest) -> HttpResponse:
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """The filtered table as CSV."""
         og = chosen_og(request)
         if og is None or not may(user_of(request), "devices.export", og):
             return refused(request)
         rows = self.get_changelist_instance(request).get_queryset(request)
         audit(request, "device.export", "devices", og, None, {"filters": sorted(request.GET)})
-        answer: HttpResponse = tables.as_csv("devices", _COLUMNS, map(_cells, _streamed(rows)))
+        answer = tables.as_csv("devices", _COLUMNS, map(_cells, _streamed(rows)))
         return answer
 
     def change_view(
