@@ -154,3 +154,11 @@ def _lines(visitor: Visitor) -> list[str]:
 
 def _named(line: str) -> str:
     return line.lower().replace(" ", "-")
+
+
+def diagnose(visitor: Visitor) -> None:
+    """Run every test."""
+    visitor.choose("Diagnostics")
+    visitor.press("Run the test")
+    expect(visitor.page.locator(".ens-steps").first).to_be_visible(timeout=6 * PATIENCE_MS)
+    visitor.look("diagnostics-result")
