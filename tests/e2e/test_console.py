@@ -18,6 +18,7 @@ from apps.lab.pictures import walk
 from apps.lab.pictures.visitor import Visitor, visiting
 from apps.lab.stand.stand import ADMINISTRATOR, Layout, Stand
 from apps.operations import config_xml
+from apps.lab.stand.waiting import until
 from tests.e2e.road import RING_S, Road
 
 pytestmark = pytest.mark.timeout(240)
@@ -26,6 +27,7 @@ AXE_FILE = Path(__file__).parents[1] / "axe" / "node_modules" / "axe-core" / "ax
 # What a phone says of itself is text, whatever stands in it.
 HOSTILE = "<img src=x onerror=alert(1)>\u202e=1+1"
 PASSWORD = "correct horse 77 staple"
+COUNTED_S = 75.0
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 

@@ -54,6 +54,10 @@ class Visitor:
             self.look(name)
         return self.page
 
+    def follow_guide(self, step: str) -> None:
+        """Go from the dashboard to where a step of the first-run guide leads."""
+        self.go("").locator(".ens-guide").get_by_role("link", name=step).click()
+
     def sign_in(self, username: str, password: str) -> None:
         """Sign in from the first page."""
         self.go("", "sign-in")
