@@ -111,7 +111,7 @@ def _of_group(og: OrganizationGroup) -> Iterator[Attention]:
     table = _link("subscriptions_subscription_changelist")
     states = {
         SubscriptionState.LOST: "Exchange does not report {} any more.",
-        SubscriptionState.SUSPECT: "{} wait for a new password from a phone.",
+        SubscriptionState.SUSPECT: "{} can't be read until a phone sends a new password.",
     }
     counted = subscriptions_by_state(og)
     for state, text in states.items():
@@ -205,7 +205,8 @@ def _of_all(found: dict[str, Any]) -> None:
     since = now - SPAN
     counted = _minutes(since)
     first, last = int(since.timestamp()) // 60 + 1, int(now.timestamp()) // 60
-    minutes = range(first, last + 1)
+    # Not the minute that isn't over.
+    minutes = range(first, last)
     clocks = [f"{datetime.fromtimestamp(m * 60, UTC):%H:%M}" for m in minutes]
     announced = counted.get(names.ANNOUNCED, {})
     lately = range(last - int(_LATELY.total_seconds()) // 60, last + 1)

@@ -22,6 +22,7 @@ class Words:
     advice: str = ""
 
 
+PLATFORMS: Final = {"ios": "iOS", "android": "Android"}
 # How a state looks: the kinds of django-unfold's labels.
 DEVICE_LOOKS: Final = {
     "Joining": "info",
@@ -62,8 +63,8 @@ _REASONS: Final = {
         "Let the user enter the current password in the mail app.",
     ),
     "not_this_mailbox": Words(
-        "The password is good, but not of this mailbox' owner.",
-        "Let the user sign in as the mailbox' owner. If you know of nobody who tried, look at who "
+        "The password is good, but not of this mailbox's owner.",
+        "Let the user sign in as the mailbox's owner. If you know of nobody who tried, look at who "
         "has the API token.",
     ),
     "mailbox_not_found": Words(
@@ -323,7 +324,7 @@ def _subscription(facts: dict[str, str]) -> _Told:
     to = facts.get("to", "")
     looks = {"active": "ok", "suspect": "warning", "lost": "failed"}
     detail = reason(facts.get("reason", "")).meaning
-    return f"Its mailbox' subscription: {to}", detail, looks.get(to, "")
+    return f"Its mailbox's subscription: {to}", detail, looks.get(to, "")
 
 
 _TELLERS: Final = {

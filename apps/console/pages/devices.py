@@ -14,7 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Js
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, TextFilter
 from unfold.decorators import display
 
 from apps.administrators.scope import may, may_somewhere, permitted_paths
@@ -62,6 +62,19 @@ class _App(TextFilter):
         return queryset.filter(app_id__icontains=value) if value else queryset
 
 
+class _Platform(DropdownFilter):
+    """By what runs on it."""
+
+    title = "platform"
+    parameter_name = "platform"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(words.PLATFORMS.items())
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(platform=self.value()) if self.value() else queryset
+
+
 class _Found(admin.SimpleListFilter):
     """What a search has found: ids of devices, since no address may stand in a URL."""
 
@@ -94,14 +107,14 @@ class DeviceAdmin(ConsoleAdmin):
         "condition",
         "app",
         "mail_system",
-        "og",
-        "last_checkin_at",
-        "created_at",
+        "group",
+        "last_checkin",
+        "joined",
     )
     list_filter: ClassVar = [
         _Found,
         ("state", ChoicesDropdownFilter),
-        ("platform", ChoicesDropdownFilter),
+        _Platform,
         tables.MailSystemFilter,
         _App,
     ]
@@ -129,6 +142,18 @@ class DeviceAdmin(ConsoleAdmin):
     @display(description="Mail system", ordering="mailbox__mail_system__name")
     def mail_system(self, obj: Device) -> str:
         return str(obj.mailbox.mail_system.name)
+
+    @display(description="Group", ordering="og__name")
+    def group(self, obj: Device) -> str:
+        return str(obj.og.name)
+
+    @display(description="Last check-in", ordering="last_checkin_at")
+    def last_checkin(self, obj: Device) -> Any:
+        return obj.last_checkin_at
+
+    @display(description="Joined", ordering="created_at")
+    def joined(self, obj: Device) -> Any:
+        return obj.created_at
 
     def get_actions(self, request: HttpRequest) -> Any:
         """None for those who may only look."""
@@ -214,7 +239,7 @@ class DeviceAdmin(ConsoleAdmin):
         current = device.mailbox.current_subscription
         subscription = Subscription.objects.filter(id=current).first() if current else None
         return {
-            "opts": self.opts,
+            "object": device,  # for the way back
             "device": device,
             "state": DeviceState(device.state).label,
             "look": words.DEVICE_LOOKS[DeviceState(device.state).label],
@@ -253,7 +278,7 @@ class DeviceAdmin(ConsoleAdmin):
             "words": action.question,
             "back": reverse(_PAGE, args=[device.pk]),
         }
-        return show(request, "console/device_act.html", f"{action.title}?", context)
+        return show(request, "console/device_act.html", f"{action.title}: {_called(device)}", context)
 
     def _device(self, request: HttpRequest, object_id: str) -> Device:
         found = self.get_object(request, object_id)
@@ -337,7 +362,7 @@ def _streamed(rows: QuerySet[Any]) -> Iterator[Device]:
 
 def _called(device: Device) -> str:
     """What people call a phone; devices name their models themselves."""
-    said = words.plain(device.model_name) or device.get_platform_display()
+    said = words.plain(device.model_name) or words.PLATFORMS.get(device.platform, device.platform)
     return f"{said} · {str(device.pk)[:8]}"
 
 
@@ -375,7 +400,7 @@ def _facts(device: Device) -> Iterator[tuple[str, str]]:
         yield "Push token", "none"
     yield "May be told", _level_in_force(device)
     yield "App", words.plain(f"{device.app_id} {device.app_version}")
-    yield "Platform", words.plain(f"{device.get_platform_display()} {device.os_version}")
+    yield "Platform", words.plain(f"{words.PLATFORMS.get(device.platform, device.platform)} {device.os_version}")
     yield "Mail system", device.mailbox.mail_system.name
     yield "Organization group", device.og.name
     yield "Time zone", words.plain(device.time_zone) or "not told"

@@ -29,12 +29,12 @@ class SubscriptionAdmin(ConsoleAdmin):
     add_permission = change_permission = delete_permission = None
     audit_name = "subscription"
 
-    list_display = ("short", "condition", "why", "mail_system", "state_at", "silent_since")
+    list_display = ("short", "condition", "why", "mail_system", "since", "silent")
     list_filter: ClassVar = [("state", ChoicesDropdownFilter), tables.MailSystemFilter]
     ordering = ("-state_at",)
     list_select_related = ("mailbox__mail_system",)
     fields = (
-        *("condition", "why", "advice", "state_at", "silent_since", "phone", "serves"),
+        *("condition", "why", "advice", "since", "silent", "phone", "serves"),
         *("mail_system", "server", "frequency", "last_event", "created_at", "id"),
     )
     readonly_fields = fields
@@ -67,6 +67,14 @@ class SubscriptionAdmin(ConsoleAdmin):
     @display(description="Why", ordering="reason")
     def why(self, obj: Subscription) -> str:
         return words.reason(obj.reason).meaning or words.of_subscription(obj).meaning
+
+    @display(description="Since", ordering="state_at")
+    def since(self, obj: Subscription) -> Any:
+        return obj.state_at
+
+    @display(description="Silent since", ordering="silent_since")
+    def silent(self, obj: Subscription) -> Any:
+        return obj.silent_since
 
     @display(description="What to do")
     def advice(self, obj: Subscription) -> str:
