@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 from apps.lab.live import browser
 from apps.lab.phone import Phone, Refused
 from apps.lab.pictures import walk
-from apps.lab.pictures.visitor import Visitor, visiting
+from apps.lab.pictures.visitor import SCHEMES, Visitor, dress, visiting
 from apps.lab.stand.stand import ADMINISTRATOR, Layout, Stand
 from apps.operations import config_xml
 from apps.lab.stand.waiting import until
@@ -43,8 +43,8 @@ class Axe:
         self.looked_at.add(name)
         # Not added as a script tag: the console's policy would, rightly, not run it.
         page.evaluate(f"{self._script}; undefined")
-        for scheme in ("dark", "light"):
-            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        for scheme in SCHEMES:
+            dress(page, scheme)
             # Colours fade over.
             page.wait_for_timeout(200)
             answer = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
@@ -88,6 +88,8 @@ def test_from_nothing_to_a_blocked_phone(stand: Stand, chromium: Browser, axe: A
         _config_xml(visitor)
         walk.block(visitor, phone.account.email)
         _is_silent_and_stays_out(road, phone)
+            # What was announced is counted by the minute.
+            until("the end of the guide", lambda: walk.guide_is_over(visitor), COUNTED_S)
         assert visitor.faults == []
     assert axe.looked_at
     assert axe.found == []

@@ -85,7 +85,7 @@ class _Role(forms.ModelForm):
         super().__init__(*args, **kwargs)
         # The heads of the table's columns are no labels to a screen reader.
         for name, words in (("role", "Role"), ("og", "Organization group")):
-            widget = self.fields[name].widget
+            widget: Any = self.fields[name].widget
             getattr(widget, "widget", widget).attrs["aria-label"] = words
 
     def clean(self) -> dict[str, Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from base64 import b64decode
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from playwright.sync_api import Page
+
+from apps.lab.pictures.visitor import SCHEMES, dress
 
 WIDE, TABLET = (1440, 900), (820, 1180)
 # The animations of the UI library, and a chart's, come to rest.
 _REST_MS: Final = 600
-_SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("dark", "light")
 # Beyond this only the beginning of a page is shown.
 _TALLEST: Final = 1600
 # WebP: a third of PNG's size, and there are many pictures.
@@ -27,8 +28,8 @@ class Camera:
 
     def __call__(self, page: Page, name: str) -> None:
         """Take the page as it stands; called by a visitor for each page that is looked at."""
-        for scheme in _SCHEMES:
-            page.emulate_media(color_scheme=scheme)
+        for scheme in SCHEMES:
+            dress(page, scheme)
             self._take(page, f"{name}-{scheme}", WIDE)
         if name in self._tablet:
             self._take(page, f"{name}-tablet", TABLET)
