@@ -136,7 +136,7 @@ def _screenshot(switches: dict[str, str]) -> int:
 
 def _fast(switches: dict[str, str]) -> int:
     _install("requirements-dev.txt")
-    return _checks([*LINT, ("quick tests", ["-m", "pytest", "-m", "not slow"])])
+    return _checks([*LINT, QUICK])
 
 
 def _test(switches: dict[str, str]) -> int:
@@ -148,7 +148,7 @@ def _test(switches: dict[str, str]) -> int:
             ("import rules", ["-c", "from importlinter.cli import lint_imports_command as c; c()"]),
             ("migrations", ["manage.py", "makemigrations", "--check", "--dry-run"]),
             ("settings page", ["manage.py", "ens_settings", "--check"]),
-            ("quick tests", ["-m", "pytest", "-m", "not slow"]),
+            QUICK,
             ("slow tests", ["-m", "pytest", "-m", "slow"]),
         ]
     )
@@ -158,6 +158,8 @@ LINT: list[tuple[str, list[str]]] = [
     ("ruff check", ["-m", "ruff", "check", "."]),
     ("ruff format", ["-m", "ruff", "format", "--check", "."]),
 ]
+# A worker a core, a file to one worker: what a file's tests share they share still.
+QUICK = ("quick tests", ["-m", "pytest", "-m", "not slow", "-n", "auto", "--dist", "loadfile"])
 COMMANDS: dict[str, Callable[[dict[str, str]], int]] = {
     "run": _run,
     "demo": _demo,

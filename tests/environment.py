@@ -30,4 +30,5 @@ os.environ |= {
     "ENS_ALLOWED_HOSTS": "*",
 }
 if "ENS_TEST_DATABASE_URL" in os.environ:
-    os.environ["ENS_DATABASE_URL"] = os.environ.pop("ENS_TEST_DATABASE_URL")
+    # Kept: pytest-xdist's workers begin with this environment.
+    os.environ["ENS_DATABASE_URL"] = os.environ["ENS_TEST_DATABASE_URL"]

@@ -7,9 +7,11 @@ after a part of the tree changes nothing outside it.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 import uuid
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
@@ -22,10 +24,29 @@ from apps.vault.lookup import lookup_hmac
 Kind = Literal["uem", "eas", "push-token"]
 Name = tuple[Kind, str]  # what kind of name it is, and its HMAC
 
+_GUID: Final = re.compile(
+    r"\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?"
+)
+
 
 def name(kind: Kind, value: str) -> Name:
-    """A phone's name as the database keeps it."""
-    return kind, lookup_hmac(kind, value)
+    """A phone's name as the database keeps it.
+
+    However a UEM, a gateway or the phone itself writes an id, in capitals or with the braces of a
+    GUID, it is the same phone's.
+    """
+    return kind, lookup_hmac(kind, value if kind == "push-token" else _normal(value))
+
+
+def names(kind: Kind, value: str) -> list[Name]:
+    """A phone's name, and the name under which a row of an older release may have it."""
+    return list(dict.fromkeys([name(kind, value), (kind, lookup_hmac(kind, value))]))
+
+
+def _normal(value: str) -> str:
+    plain = unicodedata.normalize("NFKC", value).strip().casefold()
+    guid = _GUID.fullmatch(plain)
+    return "-".join(guid.groups()) if guid else plain
 
 
 def names_of(device: Device) -> list[Name]:

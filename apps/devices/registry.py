@@ -129,8 +129,8 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.content_wish, device.wishes = said.content_wish, said.wishes
     device.time_zone = said.time_zone
     device.accounts = _account_hmacs(mailbox, said.accounts)
-    device.uem_hmac = lookup_hmac("uem", said.uem_id) if said.uem_id else ""
-    device.eas_hmac = lookup_hmac("eas", said.eas_id) if said.eas_id else ""
+    device.uem_hmac = blocks.name("uem", said.uem_id)[1] if said.uem_id else ""
+    device.eas_hmac = blocks.name("eas", said.eas_id)[1] if said.eas_id else ""
     device.model_name, device.os_version = said.model_name, said.os_version
     device.app_version = said.app_version
     device.save()
@@ -141,9 +141,9 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
 def _names(said: Description) -> list[blocks.Name]:
     names = [blocks.name("push-token", said.push_token)]
     if said.uem_id:
-        names.append(blocks.name("uem", said.uem_id))
+        names += blocks.names("uem", said.uem_id)
     if said.eas_id:
-        names.append(blocks.name("eas", said.eas_id))
+        names += blocks.names("eas", said.eas_id)
     return names
 
 

@@ -117,18 +117,25 @@ def block_named(
     reason: Reason = "compliance",
 ) -> list[uuid.UUID]:
     """The same for whatever phone has this UEM or EAS id, also for one that joins later."""
-    return _block(og, [blocks.name(kind, value)], by, shred_now, reason)
+    name, *older = blocks.names(kind, value)
+    return _block(og, [name], by, shred_now, reason, older)
 
 
 def _block(
-    og: OrganizationGroup, names: list[blocks.Name], by: By, shred_now: bool, reason: Reason
+    og: OrganizationGroup,
+    names: list[blocks.Name],
+    by: By,
+    shred_now: bool,
+    reason: Reason,
+    older: Sequence[blocks.Name] = (),
 ) -> list[uuid.UUID]:
     scope = by.scope_over(og)
     after = {"state": "blocked", "reason": reason, "shredded_now": shred_now}
     blocked: list[uuid.UUID] = []
     with transaction.atomic():
         blocks.add(scope, names, reason=reason)
-        for device in list(blocks.devices_named(scope, names).select_related("og")):
+        meant = blocks.devices_named(scope, [*names, *older])
+        for device in list(meant.select_related("og")):
             # By all its own names: of a phone known by its UEM id the push token is barred, too.
             blocks.add(scope, blocks.names_of(device), reason=reason, device=device.id)
             if registry.move(device.id, DeviceState.BLOCKED, reason):
@@ -165,7 +172,7 @@ def unblock(device: Device, by: By) -> list[uuid.UUID]:
 
 def unblock_named(og: OrganizationGroup, kind: Named, value: str, by: By) -> list[uuid.UUID]:
     """The same for whatever phone has this UEM or EAS id; the id itself is free again as well."""
-    return _unblock(og, [blocks.name(kind, value)], by)
+    return _unblock(og, blocks.names(kind, value), by)
 
 
 def _unblock(og: OrganizationGroup, names: list[blocks.Name], by: By) -> list[uuid.UUID]:

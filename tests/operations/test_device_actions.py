@@ -27,6 +27,7 @@ from apps.subscriptions.webhook_url import id_of
 from apps.tenants.groups import create_group
 from apps.tenants.mail_systems import add_mail_system
 from apps.tenants.models import OrganizationGroup
+from apps.vault.lookup import lookup_hmac
 from ens_project.env import BASE_DIR
 
 ANNA = By("admin", "192.0.2.1")
@@ -128,6 +129,40 @@ def test_a_phones_other_rows_are_blocked_with_it_and_freed_with_it(
     assert state(one) == state(two) == "retired"
     assert device_actions.blocks_of(two) == []
     assert try_to_enrol(push_token=OTHER_TOKEN, uem_id="uem-1") is not None
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("UEM-A1", "uem-a1"),
+        ("uem-a1", " UEM-A1 "),
+        (
+            "{8D2F00AA-0000-4000-8000-0000000000FE}",
+            "8d2f00aa00004000800000000000" + "00fe",
+        ),
+    ],
+)
+def test_no_other_way_of_writing_its_id_gets_a_phone_past_a_block(
+    enrol: Callable[..., Device],
+    try_to_enrol: Callable[..., Device | None],
+    named: str,
+    said: str,
+) -> None:
+    device = enrol(uem_id=said)
+    assert device_actions.block_named(device.og, "uem", named, ANNA, shred_now=True) == [device.id]
+    assert try_to_enrol(push_token=OTHER_TOKEN, uem_id=said) is None
+    assert try_to_enrol(push_token=OTHER_TOKEN, uem_id=named) is None
+    assert device_actions.unblock_named(device.og, "uem", said, ANNA) == [device.id]
+    assert try_to_enrol(push_token=OTHER_TOKEN, uem_id=named) is not None
+
+
+def test_a_phone_that_an_older_release_enrolled_is_found_by_its_id_as_it_wrote_it(
+    enrol: Callable[..., Device], try_to_enrol: Callable[..., Device | None]
+) -> None:
+    device = enrol(uem_id="UEM-1")
+    Device.objects.filter(id=device.id).update(uem_hmac=lookup_hmac("uem", "UEM-1"))
+    assert device_actions.block_named(device.og, "uem", "UEM-1", ANNA, shred_now=True)
+    assert try_to_enrol(push_token=OTHER_TOKEN, uem_id="UEM-1") is None
 
 
 def test_a_phone_that_nobody_knows_yet_is_blocked_by_its_uem_id(

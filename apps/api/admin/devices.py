@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from apps.api.admin import schemas
 from apps.api.admin.base import AdminView, Problem, checked
 from apps.api.admin.openapi import operation
+from apps.devices import blocks
 from apps.devices.models import Device as Row
 from apps.devices.registry import user_hmac
 from apps.history import stories
@@ -20,7 +21,6 @@ from apps.operations import device_actions, persons
 from apps.operations.device_actions import Outcome
 from apps.subscriptions.models import Subscription
 from apps.tenants.models import OrganizationGroup
-from apps.vault.lookup import lookup_hmac
 
 
 class Devices(AdminView):
@@ -49,9 +49,11 @@ class DeviceSearch(AdminView):
             rows = rows.filter(mailbox__user_hmac=user_hmac(asked["address"]))
         if "mail_system" in asked:
             rows = rows.filter(mailbox__mail_system=asked["mail_system"])
-        for kind in ("uem", "eas"):
+        kinds: tuple[device_actions.Named, ...] = ("uem", "eas")
+        for kind in kinds:
             if f"{kind}_id" in asked:
-                rows = rows.filter(**{f"{kind}_hmac": lookup_hmac(kind, asked[f"{kind}_id"])})
+                known = [hmac for _, hmac in blocks.names(kind, asked[f"{kind}_id"])]
+                rows = rows.filter(**{f"{kind}_hmac__in": known})
         for name in ("state", "platform"):
             if name in asked:
                 rows = rows.filter(**{name: asked[name]})
