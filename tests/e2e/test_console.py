@@ -17,8 +17,8 @@ from apps.lab.phone import Phone, Refused
 from apps.lab.pictures import walk
 from apps.lab.pictures.visitor import SCHEMES, Visitor, dress, visiting
 from apps.lab.stand.stand import ADMINISTRATOR, Layout, Stand
-from apps.operations import config_xml
 from apps.lab.stand.waiting import until
+from apps.operations import config_xml
 from tests.e2e.road import RING_S, Road
 
 pytestmark = pytest.mark.timeout(240)
@@ -88,8 +88,8 @@ def test_from_nothing_to_a_blocked_phone(stand: Stand, chromium: Browser, axe: A
         _config_xml(visitor)
         walk.block(visitor, phone.account.email)
         _is_silent_and_stays_out(road, phone)
-            # What was announced is counted by the minute.
-            until("the end of the guide", lambda: walk.guide_is_over(visitor), COUNTED_S)
+        # What was announced is counted by the minute.
+        until("the end of the guide", lambda: walk.guide_is_over(visitor), COUNTED_S)
         assert visitor.faults == []
     assert axe.looked_at
     assert axe.found == []

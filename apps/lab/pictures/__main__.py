@@ -14,8 +14,8 @@ from apps.lab.pictures.visitor import Visitor, visiting
 from apps.lab.stand.stand import ADMINISTRATOR, Layout, Stand
 
 TABLET = frozenset({"dashboard", "devices", "device"})
-# Counters are written every few seconds, and the page asks for them as often.
-SETTLE_S = 15.0
+# The charts count by whole minutes.
+SETTLE_S = 70.0
 
 
 def main(folder: Path) -> int:

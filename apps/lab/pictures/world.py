@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import requests
@@ -18,6 +19,8 @@ PHONES = (
     (("Galaxy S26", True),),
 )
 MAILS_EACH = 4
+# Until the last mail has been announced and has its line in the phones' stories.
+ANNOUNCED_S = 6.0
 
 
 def people(stand: Stand, token: str) -> DemoUser:
@@ -36,6 +39,7 @@ def people(stand: Stand, token: str) -> DemoUser:
     for number in range(MAILS_EACH):
         for user in users[: len(PHONES)]:
             _deliver(stand, user, f"Figures {number + 1}")
+    time.sleep(ANNOUNCED_S)
     return users[2]  # who has one phone
 
 
