@@ -130,7 +130,8 @@ class MailboxJob:
         context = await _after_trial(context)
         news, unread = await self._gather(context, todo, outcome)
         taken_at = min(entry.appended_at for entry in entries)
-        await self._announce(context, news, unread, _Delivery(outcome, taken_at))
+        audience = _Audience(context.targets, context.loaded_at)
+        await self._announce(context, news, unread, _Delivery(outcome, taken_at, audience))
 
     async def _note_identity(self, context: Context, works: Sequence[MailWork]) -> None:
         """Take what the entries say of the subscription itself."""
@@ -228,11 +229,7 @@ class MailboxJob:
         self, context: Context, news: Sequence[_News], unread: int | None, delivery: _Delivery
     ) -> None:
         """Push to every device what it has not been told yet, or else the badge alone."""
-        targets = context.targets
-        if time.monotonic() - context.loaded_at > TARGETS_FRESH_S:
-            ids = [target.device_id for target in targets]
-            active = await in_database(registry.active_among, ids)
-            targets = tuple(target for target in targets if target.device_id in active)
+        targets = [each for each in context.targets if await delivery.audience.holds(each)]
         marks = {
             (target.device_id, one.item_id): _mark(target.device_id, one.item_id)
             for target in targets
@@ -276,7 +273,9 @@ class MailboxJob:
             return
         await self._places.acquire()
         try:
-            await delivery.of(pusher, target, mark, push)
+            # While the relay is slow a place is waited for longer than a block may take.
+            if await delivery.audience.holds(target):
+                await delivery.of(pusher, target, mark, push)
         finally:
             if mark in delivery.outcome.seen and mark not in self._keeping:
                 self._keeping.add(mark)
@@ -310,12 +309,29 @@ def _left(gives_up: float) -> float:
     return max(0.5, gives_up - time.monotonic())
 
 
+class _Audience:
+    """Which devices may be pushed to, looked up anew whenever the answer is no longer fresh."""
+
+    def __init__(self, targets: Iterable[Target], looked_at: float) -> None:
+        self._active = {target.device_id for target in targets}
+        self._looked_at = looked_at
+
+    async def holds(self, target: Target) -> bool:
+        """Whether the device has neither left nor been blocked, as of `TARGETS_FRESH_S` ago."""
+        now = time.monotonic()
+        if now - self._looked_at > TARGETS_FRESH_S:
+            self._active = await in_database(registry.active_among, self._active)
+            self._looked_at = now
+        return target.device_id in self._active
+
+
 @dataclass(frozen=True, slots=True)
 class _Delivery:
     """What a job's pushes have in common; `taken_at` (Unix time) is when the webhook took them."""
 
     outcome: Outcome
     taken_at: float
+    audience: _Audience
 
     async def of(self, pusher: Pusher, target: Target, mark: str, push: Push) -> None:
         """Send one push and take its result as soon as it is known, whatever befalls others."""

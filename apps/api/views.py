@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -224,10 +225,7 @@ class Checkin(DeviceView):
         with transaction.atomic():
             if not registry.raise_counter(device, claims["counter"]):
                 raise Problem("counter_not_rising")
-            if "push_token" in claims:
-                registry.replace_push_token(device, claims["push_token"])
-            if "content_key" in claims:
-                registry.replace_content_key(device, claims["content_key"])
+            self._take_address(device, claims)
             if "wishes" in claims:
                 wished = claims["wishes"]
                 registry.replace_wishes(device, wished["content"], _wishes(wished).to_json())
@@ -239,6 +237,22 @@ class Checkin(DeviceView):
                 self._begin_proof(device, claims)
         if "credentials" in claims:
             wake_join()
+
+    def _take_address(self, device: Device, claims: dict[str, Any]) -> None:
+        """Take where content goes and to whose key; to a new one not before a new proof.
+
+        The secret alone, which whatever ends TLS before us can read, must not lead content away.
+        """
+        led_away = False
+        if "push_token" in claims:
+            moved = registry.replace_push_token(device, claims["push_token"])
+            # What is encrypted is of no use to another phone.
+            led_away = moved and not device.content_key
+        if "content_key" in claims:
+            led_away |= registry.replace_content_key(device, claims["content_key"])
+        if led_away:
+            hours = settings_for(device.og, SubscriptionSettings).proof_hours
+            registry.outdate_proof(device, timedelta(hours=hours))
 
     def _begin_proof(self, device: Device, claims: dict[str, Any]) -> None:
         address = limits.client_address(self.request._request)

@@ -9,7 +9,7 @@ import secrets
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -269,13 +269,16 @@ def push_token(device: Device) -> str:
     ).decode()
 
 
-def replace_push_token(device: Device, token: str) -> None:
-    """Take a device's new push token (APNs hands out new ones after a restore or reinstall)."""
+def replace_push_token(device: Device, token: str) -> bool:
+    """Take a device's push token; whether it is a new one.
+
+    APNs hands out new ones after a restore or reinstall.
+    """
     token_hmac = lookup_hmac("push-token", token)
     if token_hmac == device.push_token_hmac:
-        return
+        return False
     if _bar(device, [("push-token", token_hmac)]):
-        return  # a blocked phone that called itself something else
+        return False  # a blocked phone that called itself something else
     with transaction.atomic():
         # Another row of this mailbox with that token is the same phone before a reinstall.
         Device.objects.filter(
@@ -286,6 +289,7 @@ def replace_push_token(device: Device, token: str) -> None:
             push_token_sealed=_sealed_token(device.id, token),
             push_token_at=clock.now(),
         )
+    return True
 
 
 def raise_counter(device: Device, counter: int) -> bool:
@@ -293,9 +297,19 @@ def raise_counter(device: Device, counter: int) -> bool:
     return bool(Device.objects.filter(id=device.id, counter__lt=counter).update(counter=counter))
 
 
-def replace_content_key(device: Device, content_key: dict[str, str]) -> None:
-    """Take a device's new P-256 public key (a JWK) for what only it may read."""
-    Device.objects.filter(id=device.id).update(content_key=json.dumps(content_key))
+def replace_content_key(device: Device, content_key: dict[str, str]) -> bool:
+    """Take a device's P-256 public key (a JWK) for what only it may read; whether it is new."""
+    brought = json.dumps(content_key)
+    if brought == device.content_key:
+        return False
+    Device.objects.filter(id=device.id).update(content_key=brought)
+    return True
+
+
+def outdate_proof(device: Device, lasts: timedelta) -> None:
+    """Let a device's proof, which is good for `lasts`, be over: no content until the next one."""
+    ended = clock.now() - lasts
+    Device.objects.filter(id=device.id, proved_at__gt=ended).update(proved_at=ended)
 
 
 def replace_wishes(device: Device, content_wish: str, wishes: dict[str, Any]) -> None:

@@ -215,6 +215,24 @@ async def test_a_device_that_was_blocked_while_exchange_was_slow_hears_nothing(
     assert site.relay.titles == []
 
 
+async def test_a_device_that_was_blocked_while_its_push_waited_hears_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.exchange.error = errors.Unreachable()
+    site.job = MailboxJob(TableLog(), site.exchange, site.pushers, at_once=1)  # type: ignore
+    both = (PHONE, replace(PHONE, device_id=uuid.uuid4(), token="cd" * 32))
+    outcome = Outcome()
+    job = asyncio.create_task(site.run(NEW, both, outcome))
+    while not outcome.seen:
+        await asyncio.sleep(0.01)
+    # The second waits for its place, and what was known of it is no longer fresh.
+    monkeypatch.setattr("apps.announce.mailbox_job.TARGETS_FRESH_S", -1.0)
+    site.job.marks_written(site.job.take_marks())
+    await asyncio.wait_for(job, 10)
+    assert site.relay.reached == {("apns", PHONE.token)}
+    assert len(outcome.seen) == 1 and outcome.retry_after_s is None
+
+
 async def test_each_phone_is_reached_through_its_own_push_service(site: Site) -> None:
     site.exchange.error = errors.Unreachable()
     phones = (

@@ -277,6 +277,21 @@ def test_a_new_content_key_takes_the_place_of_the_old_one(phone: Phone) -> None:
     assert json.loads(Device.objects.get(id=phone.id).content_key) == key
 
 
+def test_whoever_has_only_the_secret_leads_no_content_away(phone: Phone) -> None:
+    """A new key, and a new token where nothing is encrypted, need a new proof."""
+    phone.join()
+    assert phone.checkin(push_token="ab" * 32).json()["do"] == "nothing"  # as it was
+    assert phone.checkin(push_token="cd" * 32).json()["do"] == "send_credentials"
+    registry.proved(uuid.UUID(phone.id))
+    key = ECKey.generate_key("P-256").as_dict(private=False)
+    assert phone.checkin(content_key=key).json()["do"] == "send_credentials"
+    device = Device.objects.get()
+    assert device.proved_at is not None
+    assert device.proved_at <= timezone.now() - timedelta(hours=24)
+    registry.proved(uuid.UUID(phone.id))
+    assert phone.checkin(content_key=key, push_token="ef" * 32).json()["do"] == "nothing"
+
+
 def test_a_content_key_with_its_private_half_or_off_the_curve_is_refused(phone: Phone) -> None:
     key = ECKey.generate_key("P-256")
     public = key.as_dict(private=False)

@@ -117,6 +117,22 @@ def test_what_is_refused(admin: Client, wrong: dict[str, str]) -> None:
     assert not MailSystem.objects.exists()
 
 
+def test_the_leave_to_call_private_addresses_is_for_the_hosts_that_had_it(
+    admin: Client, world: World
+) -> None:
+    admin.post(f"{SYSTEMS}add/", system())
+    MailSystem.objects.update(allow_private=True)
+    row = MailSystem.objects.get()
+    more = {"hosts": "\n".join([*row.hosts, "intranet.corp"])}
+    answer = admin.post(f"{SYSTEMS}{row.pk}/change/", system(**more))
+    assert b"only a system administrator" in answer.content
+    assert MailSystem.objects.get().hosts == row.hosts
+    assert admin.post(f"{SYSTEMS}{row.pk}/change/", system(name="Renamed")).status_code == 302
+    chief = signed_in(world.people[Role.SYSTEM_ADMINISTRATOR])
+    assert chief.post(f"{SYSTEMS}{row.pk}/change/", system(**more)).status_code == 302
+    assert "intranet.corp" in MailSystem.objects.get().hosts
+
+
 def test_private_addresses_are_a_system_administrators_word(admin: Client, world: World) -> None:
     admin.post(f"{SYSTEMS}add/", system(allow_private="on"))
     row = MailSystem.objects.get()

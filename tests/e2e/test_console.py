@@ -15,8 +15,9 @@ from playwright.sync_api import Browser, Page
 from apps.lab.live import browser
 from apps.lab.phone import Phone, Refused
 from apps.lab.pictures import walk
-from apps.lab.pictures.visitor import Visitor, visiting
+from apps.lab.pictures.visitor import SCHEMES, Visitor, dress, visiting
 from apps.lab.stand.stand import ADMINISTRATOR, Layout, Stand
+from apps.lab.stand.waiting import until
 from apps.operations import config_xml
 from tests.e2e.road import RING_S, Road
 
@@ -26,6 +27,7 @@ AXE_FILE = Path(__file__).parents[1] / "axe" / "node_modules" / "axe-core" / "ax
 # What a phone says of itself is text, whatever stands in it.
 HOSTILE = "<img src=x onerror=alert(1)>\u202e=1+1"
 PASSWORD = "correct horse 77 staple"
+COUNTED_S = 75.0
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
@@ -41,8 +43,8 @@ class Axe:
         self.looked_at.add(name)
         # Not added as a script tag: the console's policy would, rightly, not run it.
         page.evaluate(f"{self._script}; undefined")
-        for scheme in ("dark", "light"):
-            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        for scheme in SCHEMES:
+            dress(page, scheme)
             # Colours fade over.
             page.wait_for_timeout(200)
             answer = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
@@ -86,6 +88,8 @@ def test_from_nothing_to_a_blocked_phone(stand: Stand, chromium: Browser, axe: A
         _config_xml(visitor)
         walk.block(visitor, phone.account.email)
         _is_silent_and_stays_out(road, phone)
+        # What was announced is counted by the minute.
+        until("the end of the guide", lambda: walk.guide_is_over(visitor), COUNTED_S)
         assert visitor.faults == []
     assert axe.looked_at
     assert axe.found == []

@@ -61,6 +61,7 @@ def test_a_new_content_key_and_the_old_one_both_open_what_was_meant_for_them(roa
     road.exchange.deliver(user, "To the first key")
     road.rings(phone, "To the first key")
     phone.renew_content_key()
+    until("its proof", lambda: phone.check_in().do == "nothing", RING_S)
     road.exchange.deliver(user, "To the second key")
     push = road.rings(phone, "To the second key")
     assert push.verified

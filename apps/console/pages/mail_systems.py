@@ -26,6 +26,10 @@ _REFUSALS: Final = {
     "ews_url_not_listed": "The host of the default address is not among the hosts above.",
     "ews_url_address_refused": "This address is loopback, link-local or reserved: never called.",
 }
+_FOR_LISTED_HOSTS: Final = (
+    "Private addresses are permitted for the hosts that are listed: only a system administrator "
+    "may add another."
+)
 
 
 class _Hosts(forms.CharField):
@@ -46,6 +50,7 @@ class MailSystemForm(forms.ModelForm):
 
     # The page makes a class of its own for each request.
     og: OrganizationGroup | None = None
+    may_go_private = False
 
     hosts = _Hosts(
         label="Hosts",
@@ -99,6 +104,11 @@ class MailSystemForm(forms.ModelForm):
             listed = refused.code != "ews_url_not_listed"
             field = "default_ews_url" if not listed or self._hosts_are_good(found) else "hosts"
             self.add_error(field, _REFUSALS.get(refused.code, "ENS would not call this."))
+            return found
+        # The leave to call private addresses was given for these hosts, not for any.
+        bound = self.instance.allow_private and not self.may_go_private
+        if bound and set(found["hosts"]) - set(self.initial.get("hosts") or ()):
+            self.add_error("hosts", _FOR_LISTED_HOSTS)
         return found
 
     @staticmethod
@@ -138,6 +148,7 @@ class MailSystemAdmin(ConsoleAdmin):
         """A new one belongs to the chosen group, and no other there has its name."""
         form = super().get_form(request, obj, **kwargs)
         form.og = obj.og if obj is not None else chosen_og(request)
+        form.may_go_private = may(user_of(request), "system.change", None)
         return form
 
     def store(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

@@ -109,7 +109,14 @@ class Phone:
         """
         news = dict(brought)
         if credentials:
-            news |= {"email": self.account.email, "credentials": self.account.credentials()}
+            # With the proof go the token and the key that it vouches for.
+            news |= {
+                "email": self.account.email,
+                "credentials": self.account.credentials(),
+                "push_token": self.token,
+            }
+            if self.content_keys:
+                news["content_key"] = self.content_keys[-1].public_jwk
         if news:
             self._counter += 1
             news["counter"] = self._counter
@@ -119,9 +126,9 @@ class Phone:
         return answer
 
     def renew_content_key(self) -> None:
-        """Make a new content key and bring it; raises as EnsClient does."""
+        """Make a new content key and bring it, with a proof; raises as EnsClient does."""
         self.content_keys.append(ContentKey())
-        self.check_in(content_key=self.content_keys[-1].public_jwk)
+        self.check_in(credentials=True)
 
     def unsubscribe(self) -> None:
         """Leave ENS, as an app does that is being wiped; raises as EnsClient does."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
-from playwright.sync_api import Browser, Dialog, Locator, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Page, expect
 
 # Pages are drawn by a server that shares its machine with everything else of a stand.
 PATIENCE_MS = 20_000
+Scheme = Literal["light", "dark"]
+# The light one last: it is how a visitor goes on.
+SCHEMES: tuple[Scheme, ...] = ("dark", "light")
 Seen = Callable[[Page, str], None]
 
 
@@ -30,7 +34,7 @@ class Visitor:
         self._server = server[0] if server else address
         page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
-        page.on("console", lambda it: it.type == "error" and self.faults.append(it.text))
+        page.on("console", self._said)
         page.on("dialog", self._dialog)
         page.on("request", lambda it: self._asked(it.url))
 
@@ -53,6 +57,10 @@ class Visitor:
         if name:
             self.look(name)
         return self.page
+
+    def follow_guide(self, step: str) -> None:
+        """Go from the dashboard to where a step of the first-run guide leads."""
+        self.go("").locator(".ens-guide").get_by_role("link", name=step).click()
 
     def sign_in(self, username: str, password: str) -> None:
         """Sign in from the first page."""
@@ -78,6 +86,10 @@ class Visitor:
         button.or_(link).first.click()
         self.page.wait_for_load_state()
 
+    def _said(self, line: ConsoleMessage) -> None:
+        if line.type == "error":
+            self.faults.append(line.text)
+
     def _dialog(self, dialog: Dialog) -> None:
         self.faults.append(f"dialog: {dialog.message}")
         dialog.dismiss()
@@ -85,6 +97,14 @@ class Visitor:
     def _asked(self, url: str) -> None:
         if not url.startswith((self._server, "data:", "blob:")):
             self.faults.append(f"asked elsewhere: {url}")
+
+
+def dress(page: Page, scheme: Scheme) -> None:
+    """Show the page in light or dark at once, without loading it again: some show only once."""
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate(
+        "dark => document.documentElement.classList.toggle('dark', dark)", scheme == "dark"
+    )
 
 
 @contextmanager

@@ -26,9 +26,8 @@ def set_up(visitor: Visitor, stand: Stand) -> str:
 
 def create_group(visitor: Visitor) -> None:
     """The organization group of the company; everything else hangs on it."""
-    visitor.go("", "dashboard-empty")
-    visitor.choose("Organization groups")
-    visitor.go("tenants/organizationgroup/add/")
+    visitor.go("", "first-run-guide")
+    visitor.follow_guide("Create an organization group")
     visitor.fill({"Name": OG})
     visitor.look("organization-group-add")
     visitor.press("Save")
@@ -37,8 +36,7 @@ def create_group(visitor: Visitor) -> None:
 
 def add_mail_system(visitor: Visitor, stand: Stand) -> None:
     """The company's Exchange: which hosts, by which CA, private addresses or not."""
-    visitor.choose("Mail systems")
-    visitor.go("tenants/mailsystem/add/")
+    visitor.follow_guide("Add your mail system")
     visitor.fill(
         {
             "Name": "Exchange",
@@ -56,7 +54,8 @@ def add_mail_system(visitor: Visitor, stand: Stand) -> None:
 def make_channel(visitor: Visitor) -> None:
     """The CNS' address stands in ens.env; a key for the way there is made and put into use."""
     visitor.choose("Site URLs", "site-urls")
-    visitor.choose("Secure Channel Certificate", "secure-channel-empty")
+    visitor.follow_guide("Make the Secure Channel Certificate")
+    visitor.look("secure-channel-empty")
     visitor.press("Create")
     visitor.fill({"Label": "ENS 1"})
     visitor.look("secure-channel-create")
@@ -70,7 +69,7 @@ def make_channel(visitor: Visitor) -> None:
 def add_push_app(visitor: Visitor, stand: Stand) -> None:
     """The mail app's key as Apple hands it out, and Google's account."""
     key = stand.provider_key
-    visitor.choose("Push apps")
+    visitor.follow_guide("Add a push app")
     visitor.press("Add or replace")
     visitor.fill({"App": APP_ID, "Key id": key.key_id, "Team id": key.team_id})
     visitor.field("File").set_input_files(key.p8_file)
@@ -86,8 +85,7 @@ def add_push_app(visitor: Visitor, stand: Stand) -> None:
 
 def create_token(visitor: Visitor) -> str:
     """The token of the mail app, which is shown once."""
-    visitor.choose("API tokens")
-    visitor.go("tenants/apitoken/add/")
+    visitor.follow_guide("Create an API token")
     visitor.fill({"Label": "Mail app"})
     visitor.look("api-token-add")
     visitor.press("Create token")
@@ -101,7 +99,8 @@ def create_token(visitor: Visitor) -> str:
 
 def check_app_configuration(visitor: Visitor, stand: Stand, token: str) -> None:
     """What to type into the UEM, and the same as a file."""
-    visitor.choose("App configuration", "app-configuration")
+    visitor.follow_guide("Give the app configuration to the phones")
+    visitor.look("app-configuration")
     page = visitor.page
     expect(page.get_by_label("ENSLinkAddress")).to_have_value(stand.link_address)
     expect(page.get_by_label("EWSUrl")).to_have_value(stand.ews_url)
@@ -146,6 +145,11 @@ def every_page(visitor: Visitor) -> None:
             visitor.look(f"{_named(line)}-one")
 
 
+def guide_is_over(visitor: Visitor) -> bool:
+    """Whether the dashboard has no first-run guide any more: a phone has rung."""
+    return visitor.go("").locator(".ens-guide").count() == 0
+
+
 def _lines(visitor: Visitor) -> list[str]:
     """The sidebar's lines, without the names of their icons."""
     texts = visitor.page.locator("#nav-sidebar-apps a").all_inner_texts()
@@ -154,3 +158,11 @@ def _lines(visitor: Visitor) -> list[str]:
 
 def _named(line: str) -> str:
     return line.lower().replace(" ", "-")
+
+
+def diagnose(visitor: Visitor) -> None:
+    """Run every test."""
+    visitor.choose("Diagnostics")
+    visitor.press("Run the test")
+    expect(visitor.page.locator(".ens-steps").first).to_be_visible(timeout=6 * PATIENCE_MS)
+    visitor.look("diagnostics-result")

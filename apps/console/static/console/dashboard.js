@@ -19,6 +19,19 @@ function show(found) {
     attention.querySelector(".ens-more").hidden = Number(attention.dataset.count) === found.attention;
 }
 
+// Counts begin at nothing and have no halves; an empty chart's line lies on the ground.
+function ground() {
+    for (const canvas of document.querySelectorAll("[data-chart]")) {
+        const chart = window.Chart?.getChart(canvas);
+        const y = chart?.options.scales?.y;
+        if (!y) continue;
+        y.min = 0;
+        y.suggestedMax = 4;
+        y.ticks.precision = 0;
+        chart.update("none");
+    }
+}
+
 async function refresh() {
     if (document.hidden) return;
     try {
@@ -29,4 +42,6 @@ async function refresh() {
     }
 }
 
+if (document.readyState === "complete") ground();
+else addEventListener("load", ground);
 setInterval(refresh, EVERY_MS);
