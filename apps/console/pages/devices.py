@@ -223,7 +223,9 @@ class DeviceAdmin(ConsoleAdmin):
         og = chosen_og(request)
         if og is None or not may(user_of(request), "devices.export", og):
             return refused(request)
-        rows = self.get_changelist_instance(request).get_queryset(request)
+        rows = self.filtered(request)
+        if rows is None:
+            return redirect(_LIST)
         audit(request, "device.export", "devices", og, None, {"filters": sorted(request.GET)})
         values = rows.prefetch_related(None).values_list(*_COLUMNS.values())
         return tables.as_csv("devices", _COLUMNS, values.iterator(chunk_size=2000))
