@@ -163,6 +163,7 @@ def _named(line: str) -> str:
 def diagnose(visitor: Visitor) -> None:
     """Run every test."""
     visitor.choose("Diagnostics")
+    visitor.field("What to test").select_option(label="Everything")
     visitor.press("Run the test")
     expect(visitor.page.locator(".ens-steps").first).to_be_visible(timeout=6 * PATIENCE_MS)
     visitor.look("diagnostics-result")
