@@ -36,6 +36,7 @@ from apps.tenants.models import ApiToken, MailSystem, OrganizationGroup
 SPAN: Final = timedelta(hours=1)
 _LATELY: Final = timedelta(minutes=15)
 _PIN_DAYS: Final = 30
+_CACHE: Final = "_ens_subscriptions_by_state"
 _RESULTS: Final = ("accepted", "dead", "retry", "failed")
 
 
@@ -68,7 +69,7 @@ def sees_all(request: HttpRequest) -> bool:
 def attention(request: HttpRequest) -> list[Attention]:
     """What wants a person, the worst first."""
     og = chosen_og(request)
-    found = list(_of_group(og)) if og is not None else []
+    found = list(_of_group(og, _counted(request, og))) if og is not None else []
     if sees_all(request):
         found += [*_raised(), *_pins()]
     return sorted(found, key=lambda one: one.look != "critical")
@@ -106,14 +107,22 @@ def _pins() -> Iterator[Attention]:
         )
 
 
-def _of_group(og: OrganizationGroup) -> Iterator[Attention]:
+def _counted(request: HttpRequest, og: OrganizationGroup) -> dict[str, int]:
+    """`subscriptions_by_state`, asked once a request."""
+    carrier: Any = request
+    if not hasattr(carrier, _CACHE):
+        setattr(carrier, _CACHE, subscriptions_by_state(og))
+    found: dict[str, int] = getattr(carrier, _CACHE)
+    return found
+
+
+def _of_group(og: OrganizationGroup, counted: dict[str, int]) -> Iterator[Attention]:
     """What the chosen group's own rows tell."""
     table = _link("subscriptions_subscription_changelist")
     states = {
         SubscriptionState.LOST: "Exchange does not report {} any more.",
         SubscriptionState.SUSPECT: "{} can't be read until a phone sends a new password.",
     }
-    counted = subscriptions_by_state(og)
     for state, text in states.items():
         if n := counted.get(state, 0):
             boxes = f"{n:,} mailbox{'' if n == 1 else 'es'}"
@@ -176,7 +185,7 @@ def figures(request: HttpRequest) -> dict[str, Any]:
     found: dict[str, Any] = {"numbers": {}, "charts": {}, "systems": []}
     if og is None:
         return found
-    devices, subscriptions = devices_by_state(og), subscriptions_by_state(og)
+    devices, subscriptions = devices_by_state(og), _counted(request, og)
     found["numbers"] = {
         "devices_active": f"{devices.get(DeviceState.ACTIVE, 0):,}",
         "devices": f"{sum(devices.values()):,}",

@@ -221,8 +221,7 @@ class DeviceAdmin(ConsoleAdmin):
             return refused(request)
         rows = self.get_changelist_instance(request).get_queryset(request)
         audit(request, "device.export", "devices", og, None, {"filters": sorted(request.GET)})
-        answer = tables.as_csv("devices", _COLUMNS, map(_cells, _streamed(rows)))
-        return answer
+        return tables.as_csv("devices", _COLUMNS, map(_cells, _streamed(rows)))
 
     def change_view(
         self,
@@ -278,7 +277,9 @@ class DeviceAdmin(ConsoleAdmin):
             "words": action.question,
             "back": reverse(_PAGE, args=[device.pk]),
         }
-        return show(request, "console/device_act.html", f"{action.title}: {_called(device)}", context)
+        return show(
+            request, "console/device_act.html", f"{action.title}: {_called(device)}", context
+        )
 
     def _device(self, request: HttpRequest, object_id: str) -> Device:
         found = self.get_object(request, object_id)
@@ -400,7 +401,10 @@ def _facts(device: Device) -> Iterator[tuple[str, str]]:
         yield "Push token", "none"
     yield "May be told", _level_in_force(device)
     yield "App", words.plain(f"{device.app_id} {device.app_version}")
-    yield "Platform", words.plain(f"{words.PLATFORMS.get(device.platform, device.platform)} {device.os_version}")
+    yield (
+        "Platform",
+        words.plain(f"{words.PLATFORMS.get(device.platform, device.platform)} {device.os_version}"),
+    )
     yield "Mail system", device.mailbox.mail_system.name
     yield "Organization group", device.og.name
     yield "Time zone", words.plain(device.time_zone) or "not told"
