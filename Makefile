@@ -9,8 +9,8 @@ WAKEUPS ?=
 PUSHES ?=
 REPEATS ?=
 
-.PHONY: help run demo chaos simulate-day storm bench-relay lab test fast screenshot
-help run lab test fast screenshot:
+.PHONY: help run demo chaos simulate-day storm bench-relay lab test fast screenshot screenshots
+help run lab test fast screenshot screenshots:
 	@$(PYTHON) dev.py $@
 demo:
 	@$(PYTHON) dev.py demo MAILS=$(MAILS) JSON=$(JSON)

@@ -36,6 +36,7 @@ USAGE = """usage: python dev.py <command> [NAME=value ...]
   test          every check: linters, types, imports, migrations, generated pages, all tests
   fast          the linter and the quick tests only
   screenshot    takes docs/live-page.png anew
+  screenshots   takes every page of the console anew, into docs/screenshots
 
 JSON=1 prints one JSON object as the last line, SEED= repeats a run of chaos or simulate-day."""
 
@@ -134,6 +135,11 @@ def _screenshot(switches: dict[str, str]) -> int:
     return _inside("-m", "apps.lab.live.screenshot", "docs/live-page.png")
 
 
+def _screenshots(switches: dict[str, str]) -> int:
+    _install("requirements-dev.txt")
+    return _inside("-m", "apps.lab.pictures", "docs/screenshots")
+
+
 def _fast(switches: dict[str, str]) -> int:
     _install("requirements-dev.txt")
     return _checks([*LINT, QUICK])
@@ -171,6 +177,7 @@ COMMANDS: dict[str, Callable[[dict[str, str]], int]] = {
     "test": _test,
     "fast": _fast,
     "screenshot": _screenshot,
+    "screenshots": _screenshots,
 }
 
 

@@ -226,10 +226,7 @@ def _content_security(ens: EnsSettings) -> dict[str, Any]:
 
 def _look() -> dict[str, Any]:
     return {
-        # As logs and exports write them; the zone stands beside the time, for it is UTC.
-        "DATE_FORMAT": "Y-m-d",
-        "TIME_FORMAT": "H:i",
-        "DATETIME_FORMAT": "Y-m-d H:i T",
+        "FORMAT_MODULE_PATH": "ens_project.formats",
         "UNFOLD": {
             "SITE_TITLE": "ENS console",
             "SITE_HEADER": "Email Notification Service",

@@ -24,6 +24,8 @@ if "metrics" in settings.ENS.roles:
     urlpatterns.append(path(f"{_base}metrics", metrics))
 if "console" in settings.ENS.roles:
     urlpatterns.append(path(f"{_base}console/", include("apps.console.urls")))
+    # Elsewhere these answer as Django does.
+    handler403, handler404 = "apps.console.views.not_allowed", "apps.console.views.not_found"
     urlpatterns.append(path(f"{_base}console", RedirectView.as_view(pattern_name="console:index")))
 if "admin-api" in settings.ENS.roles:
     urlpatterns.append(path(f"{_base}api/admin/v1/", include("apps.api.admin.urls")))

@@ -97,6 +97,17 @@ class ConsoleSite(UnfoldAdminSite):
         urls = super().get_urls()
         return [url for url in urls if getattr(url, "name", "") != "view_on_site"]
 
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The dashboard."""
+        from apps.console import dashboard  # it needs the pages' addresses
+
+        answer: HttpResponse = super().index(
+            request, dashboard.context(request) | (extra_context or {})
+        )
+        return answer
+
     def search(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:

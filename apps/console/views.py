@@ -6,9 +6,12 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.views import defaults
 from django.views.decorators.http import require_POST
 
 from apps.console.chosen import choose, groups_of
+from apps.console.middleware import is_console
+from apps.console.site import refused, show, site
 
 
 @require_POST
@@ -28,3 +31,22 @@ def switch(request: HttpRequest) -> HttpResponse:
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """What a form without its token gets: mostly a page that was open for too long."""
     return render(request, "console/stale.html", status=403)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """404: within the console's frame for those who are signed in to it."""
+    if _in_frame(request):
+        return show(request, "console/not_found.html", "Not found", status=404)
+    return defaults.page_not_found(request, exception)
+
+
+def not_allowed(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """403, likewise."""
+    return (
+        refused(request) if _in_frame(request) else defaults.permission_denied(request, exception)
+    )
+
+
+def _in_frame(request: HttpRequest) -> bool:
+    # What fails before the middleware has run has no user.
+    return is_console(request) and hasattr(request, "user") and site.has_permission(request)

@@ -106,6 +106,9 @@ class Device(models.Model):
             )
         ]
 
+    def __str__(self) -> str:
+        return f"device {self.pk}"
+
 
 class Block(models.Model):
     """A name of a phone that may not join in an organization group and below it (blocks.py)."""

@@ -58,6 +58,9 @@ class Subscription(models.Model):
         db_table = "subscriptions_subscription"
         indexes = [models.Index(fields=["state", "state_at"], name="subscription_by_state")]
 
+    def __str__(self) -> str:
+        return f"subscription {self.pk}"
+
 
 class RefusedCredential(models.Model):
     """Credentials that Exchange answered with 401: never tried again, lest the account locks.

@@ -363,12 +363,17 @@ class Client:
             self._limit_streams()
 
     def _limit_streams(self) -> None:
-        """Those that wait are looked at again when the next request ends."""
+        """Once more may go, those that wait are looked at again at once."""
         if not self._closed:
             alone = bool(self._newcomers)
             self._multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, 1 if alone else _MAX_STREAMS)
             connections = 1 if alone else self._max_host_connections
             self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
+            if not alone:
+                # libcurl looks only when a handle leaves, and the one that was alone may hang.
+                leaver = pycurl.Curl()
+                self._multi.add_handle(leaver)
+                self._multi.remove_handle(leaver)
 
     async def close(self) -> None:
         """Close every connection; requests under way fail with ConnectFailed."""

@@ -20,7 +20,6 @@ from apps.wire.client import (
     WireError,
     error_of,
     prepare_tls,
-    status_and_headers,
 )
 from apps.wire.errors import DeadlineExceeded
 
@@ -61,8 +60,9 @@ class Posts:
             headers: made by `header_lines` and `header_line`.
             body: what is posted.
             deadline_s: total seconds, as in `Request`.
-            answered: called once, never before this has returned. For a 200 without a body the
-                answer has no headers: nobody wants more of it than that it is one.
+            answered: called once, never before this has returned. Of the answer's headers it has
+                only `retry-after`, in seconds, where there is one: each header line would cost a
+                call from libcurl, and with it a turn at the interpreter's lock.
 
         Raises:
             ConnectFailed: the client is closed.
@@ -88,7 +88,6 @@ class Posts:
         setopt(pycurl.NOSIGNAL, 1)
         setopt(pycurl.POST, 1)
         setopt(pycurl.MAXFILESIZE_LARGE, self._max_response_bytes)
-        setopt(pycurl.HEADERFUNCTION, slot.head.append)
         setopt(pycurl.WRITEFUNCTION, slot.body.append)
         setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
         setopt(pycurl.PIPEWAIT, 1)
@@ -107,27 +106,27 @@ class Posts:
 
 
 class _Slot:
-    """A handle that is set up, with the lists that libcurl writes an answer to."""
+    """A handle that is set up, with the list that libcurl writes an answer's body to."""
 
-    __slots__ = ("answered", "body", "handle", "head", "settle")
+    __slots__ = ("answered", "body", "handle", "settle")
 
     answered: Answered
     settle: Callable[[tuple[int, str] | None], None]
 
     def __init__(self) -> None:
         self.handle: Any = pycurl.Curl()
-        self.head: list[bytes] = []
         self.body: list[bytes] = []
 
     def answer(self) -> Response:
         status = self.handle.getinfo(pycurl.RESPONSE_CODE)
         if status == 200 and not self.body:
             return _SUCCESS
-        return Response(status, status_and_headers(self.head)[1], b"".join(self.body))
+        wait_s = self.handle.getinfo(pycurl.RETRY_AFTER)
+        headers = {"retry-after": str(wait_s)} if wait_s > 0 else {}
+        return Response(status, headers, b"".join(self.body))
 
     def forget(self) -> None:
         """An idle handle must hold neither credentials nor whom a push was for nor what it said."""
-        self.head.clear()
         self.body.clear()
         self.handle.unsetopt(pycurl.HTTPHEADER)
         self.handle.setopt(pycurl.URL, _NOWHERE)

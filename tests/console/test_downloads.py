@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -19,10 +25,32 @@ from apps.administrators.roles import Role
 from apps.audit.models import AuditEntry
 from apps.cns.models import Pin, SecureChannelKey, Site
 from apps.cns.site import current_site
-from apps.lab.ca import LabCa
+from apps.lab.ca import LabCa, ServerFiles
 from apps.operations import config_xml
 from apps.relay.models import Deployment, PushApp
+from apps.wire.pins import spki_pin
 from tests.console.people import BASE, World, signed_in
+
+
+@contextmanager
+def tls_server(files: ServerFiles) -> Iterator[int]:
+    """Shakes hands with whoever comes, and says nothing."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    context = files.server_context()
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with suppress(OSError), context.wrap_socket(connection, server_side=True) as tls:
+                    tls.recv(1)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.close()
+
 
 GOOD = "Correct-Horse 42 Battery"
 DOWNLOAD = f"{BASE}download-configuration/"
@@ -178,3 +206,20 @@ def test_a_push_app_is_checked_and_sealed(chief: Client) -> None:
     assert secret not in str([vars(e) for e in AuditEntry.objects.all()])
     chief.post(f"{url}{app.pk}/remove/")
     assert not PushApp.objects.exists()
+
+
+def test_a_hosts_certificate_is_fetched_looked_at_and_then_pinned(
+    chief: Client, settings: Settings, tmp_path: Path
+) -> None:
+    files = LabCa(tmp_path).issue("cns")
+    with tls_server(files) as port:
+        allowed = [IPv4Network("127.0.0.0/8")]
+        settings.ENS = settings.ENS.model_copy(update={"guard_exceptions": allowed})
+        form = {"host": f"127.0.0.1:{port}", "certificate": "", "fetch": "yes"}
+        page = chief.post(f"{BASE}ssl-pinning/", form).content.decode()
+    pem = files.certificate.read_text("ascii")
+    assert spki_pin(x509.load_pem_x509_certificate(pem.encode())) in page.replace("&#x2B;", "+")
+    assert not Pin.objects.exists()
+    for bad in ("", "127.0.0.1:1", "169.254.169.254", "no such host"):
+        page = chief.post(f"{BASE}ssl-pinning/", {"host": bad, "fetch": "yes"}).content.decode()
+        assert "Traceback" not in page and not Pin.objects.exists()

@@ -11,12 +11,17 @@ from django.utils import timezone
 
 from apps.administrators.api_tokens import issue
 from apps.administrators.models import AdminApiToken, Administrator
+from apps.audit.models import AuditEntry
+from apps.audit.service import record
 from apps.cns import keys
 from apps.cns.models import Pin, SecureChannelKey
+from apps.devices.models import Device
 from apps.relay.models import PushApp
+from apps.subscriptions.models import Subscription
 from apps.tenants.mail_systems import add_mail_system
 from apps.tenants.models import ApiToken, MailSystem, OrganizationGroup
 from apps.tenants.tokens import issue_token
+from tests.console.fleet import make_device
 from tests.console.people import BASE
 
 # An object of a group, for pages about one: give yours by its model's `app_model`.
@@ -26,6 +31,9 @@ OBJECTS: Final[dict[str, Callable[[OrganizationGroup], Any]]] = {
     "tenants_apitoken": lambda og: _token(og),
     "administrators_administrator": lambda og: _administrator(og),
     "administrators_adminapitoken": lambda og: _admin_token(og),
+    "devices_device": lambda og: _device(og),
+    "subscriptions_subscription": lambda og: _subscription(og),
+    "audit_auditentry": lambda og: _entry(og),
 }
 # A value for each other part of an address.
 PARTS: Final[dict[str, Callable[[OrganizationGroup], str]]] = {
@@ -74,6 +82,29 @@ def _token(og: OrganizationGroup) -> ApiToken:
     if not og.api_tokens.exists():
         issue_token(og, f"{og.name} phones")
     return og.api_tokens.get()
+
+
+def _device(og: OrganizationGroup) -> Device:
+    found = Device.objects.filter(og=og).first()
+    return found or make_device(og, model_name=f"{og.name} phone")
+
+
+def _subscription(og: OrganizationGroup) -> Subscription:
+    device = _device(og)
+    return Subscription.objects.get_or_create(
+        owner=device,
+        defaults={"mailbox": device.mailbox, "ews_url": f"https://{og.name.split()[0]}.example"},
+    )[0]
+
+
+def _entry(og: OrganizationGroup) -> AuditEntry:
+    found = AuditEntry.objects.filter(action="walk.made", og_path=og.path).first()
+    if found is None:
+        record(
+            actor=og.name, action="walk.made", target=og.name, og_path=og.path, before=None,
+            after={"group": og.name},
+        )  # fmt: skip
+    return found or AuditEntry.objects.get(action="walk.made", og_path=og.path)
 
 
 def _administrator(og: OrganizationGroup) -> Administrator:

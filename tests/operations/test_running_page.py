@@ -61,7 +61,9 @@ def run_all(part: str, home: Path, replacements: dict[str, str]) -> None:
 
 def test_the_pages_commands_work_as_written(tmp_path: Path) -> None:
     ens, relay = PAGE.split("## Set up ENS")[1].split("## Set up the relay")
-    run_all(ens, tmp_path / "ens", {})
+    password = tmp_path / "password.txt"
+    password.write_text("correct horse battery 9\n")
+    run_all(ens, tmp_path / "ens", {"admin-password.txt": str(password)})
     p8 = tmp_path / "AuthKey.p8"
     key = ec.generate_private_key(ec.SECP256R1())
     p8.write_bytes(
@@ -73,5 +75,5 @@ def test_the_pages_commands_work_as_written(tmp_path: Path) -> None:
     )
     found = {"cns.pem": str(tmp_path / "ens" / "cns.pem"), "AuthKey_ABC123DEFG.p8": str(p8)}
     run_all(relay.split("## Type into")[0], tmp_path / "relay", found)
-    assert len(commands_in(ens)) == 6
+    assert len(commands_in(ens)) == 7
     assert len(commands_in(relay)) == 4

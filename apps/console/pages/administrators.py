@@ -81,6 +81,13 @@ class _Role(forms.ModelForm):
         model = RoleAssignment
         fields = ("role", "og")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The heads of the table's columns are no labels to a screen reader.
+        for name, words in (("role", "Role"), ("og", "Organization group")):
+            widget: Any = self.fields[name].widget
+            getattr(widget, "widget", widget).attrs["aria-label"] = words
+
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
         try:

@@ -39,8 +39,12 @@ from apps.console.chosen import administrator_of, user_of
 from apps.console.site import page, refused, show
 from apps.console.stepup import step_up_required, step_up_to_change
 from apps.operations import secure_channel
+from apps.operations.checks.hosts import advice_for, fetch_certificate
 from apps.operations.device_actions import By
+from apps.tenants.ews_urls import EwsUrlRefused
 from apps.tenants.mail_systems import check_ca_pem
+from apps.wire.certificates import Certificate
+from apps.wire.errors import WireError
 
 _AUTHS: Final = [
     ("none", "None"),
@@ -242,8 +246,12 @@ class _NewPin(forms.Form):
 def ssl_pinning(request: HttpRequest) -> HttpResponse:
     """Pinned certificates: the current one, and the next before it is put in place."""
     site = _site_or_none()
-    form = _NewPin(request.POST or None, initial={"host": host_of(site.url) if site else ""})
-    if request.method == "POST" and form.is_valid():
+    form, shown = _NewPin(initial={"host": host_of(site.url) if site else ""}), None
+    if request.method == "POST" and "fetch" in request.POST:
+        form, shown = _fetched(request.POST.get("host", ""))
+    elif request.method == "POST":
+        form = _NewPin(request.POST)
+    if "fetch" not in request.POST and form.is_bound and form.is_valid():
         try:
             with transaction.atomic():
                 pin = add_pin(form.cleaned_data["host"], form.cleaned_data["certificate"])
@@ -255,11 +263,31 @@ def ssl_pinning(request: HttpRequest) -> HttpResponse:
             return redirect("console:ssl_pinning")
     context = {
         "form": form,
+        "shown": shown,
         "pins": Pin.objects.order_by("host", "expires_at"),
         "env_pins": settings.ENS.cns_pins,
         "host": host_of(site.url) if site else "",
     }
     return show(request, "console/ssl_pinning.html", "SSL pinning", context)
+
+
+def _fetched(host: str) -> tuple[_NewPin, Certificate | None]:
+    """The form filled in with the certificate that a host shows, to be looked at and then sent."""
+    try:
+        # As the CNS itself, which may stand in the company's own network.
+        leaf = fetch_certificate(host.strip(), allow_private=True).chain[0]
+    except EwsUrlRefused:
+        form = _NewPin({"host": host, "certificate": "-"})
+        form.add_error("host", "No host name.")
+    except WireError as error:
+        form = _NewPin({"host": host, "certificate": "-"})
+        form.add_error("host", advice_for(error))
+    else:
+        name = host_of(f"https://{host.strip()}")
+        return _NewPin(initial={"host": name, "certificate": leaf.pem}), leaf
+    form.errors.pop("certificate", None)
+    form.data = {"host": host}
+    return form, None
 
 
 @page("ssl-pinning/<int:pin_id>/remove/", name="ssl_pinning_remove", permission="system.change")

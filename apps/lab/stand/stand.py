@@ -42,6 +42,9 @@ KEYS_S = 60.0
 class Layout:
     """What ENS stands on; the default is the embedded one.
 
+    `empty`: one administrator and nothing else is set up, and the relay is beside ENS, in the same
+    process and database, as in a trial; the rest is done in the console.
+
     `redis` brings a master, a replica and a Sentinel, as Celery's broker and as the event log.
     Several `webs` stand behind one address; programs are called `web`, `web-2`, … With
     `exchange_line` ENS reaches Exchange over a line that can be cut (`stand.exchange_line`).
@@ -52,6 +55,7 @@ class Layout:
     webs: int = 1
     workers: int = 1
     exchange_line: bool = False
+    empty: bool = False
 
     def names(self, what: str) -> list[str]:
         """The programs of one kind, `web` or `worker`."""
@@ -85,6 +89,8 @@ class Stand(Lab):
         # For `ADMINISTRATOR`; nobody else's password is like it.
         self.console_password = secrets.token_urlsafe(12)
         self.relay_url = f"http://{HOST}:{relay_port}"
+        if self.layout.empty:
+            self.relay_url = self.ens_url
         self._relay_port = relay_port
         self._settings = dict(settings or {})
         self._web_ports = [front_port]
@@ -115,12 +121,15 @@ class Stand(Lab):
         for proxy in (self._front, self.exchange_line):
             if proxy is not None:
                 proxy.start()
-        ens, relay = self._ens_side(), self._relay_side()
-        self._ens, self._relay = ens, relay
-        token = self._set_up_ens(ens)
-        self._set_up_relay(relay, ens.directory / "cns.pem")
-        self.facts = replace(self.facts, api_token=token)
-        self.supervisor.start(relay.web("relay", self._relay_port))
+        self._ens = ens = self._ens_side()
+        if self.layout.empty:
+            self._begin(ens)
+        else:
+            token = self._set_up_ens(ens)
+            self._relay = relay = self._relay_side()
+            self._set_up_relay(relay, ens.directory / "cns.pem")
+            self.facts = replace(self.facts, api_token=token)
+            self.supervisor.start(relay.web("relay", self._relay_port))
         for name, port in zip(self.layout.names("web"), self._web_ports, strict=True):
             self.supervisor.start(ens.web(name, port))
         queues = "drain,join,housekeeping"
@@ -132,8 +141,10 @@ class Stand(Lab):
             self.supervisor.start(ens.celery(name, "worker", *words))
         # No pid file: beat would refuse to start beside the one that a kill left behind.
         self.supervisor.start(ens.celery("beat", "beat", "--pidfile=", "-l", level))
-        _call(ens, "keypairs.rotate")
+        self.make_keys()
         self.wait_for("web", answers(f"{self.link_address}/alive"))
+        if self.layout.empty:
+            return
         self.wait_for("relay", answers(f"{self.relay_url}/nws/notify/apns", status=405))
         self.wait_for("worker", self._has_keys, KEYS_S)
 
@@ -175,6 +186,10 @@ class Stand(Lab):
     def manage_relay(self, *lines: Sequence[str]) -> list[str]:
         """The same for the relay."""
         return self._relay.manage(*lines)
+
+    def make_keys(self) -> None:
+        """Have key pairs made for every group now, not within a minute."""
+        _call(self._ens, "keypairs.rotate")
 
     def run_inside(self, module: str, text: str) -> str:
         """Run a module of the lab with ENS's settings; see `manage` and `commands.run_module`."""
@@ -254,15 +269,26 @@ class Stand(Lab):
             "LINK_ADDRESS": self.link_address,
             "ROLES": "device-api,notify,console,admin-api",
             "CNS_URL": self.relay_url,
-            "CNS_KEY_FILE": (directory / "cns.pem").as_posix(),
             "GUARD_EXCEPTIONS": "127.0.0.0/8",
         }
+        if self.layout.empty:
+            values |= {"ROLES": f"{values['ROLES']},relay"} | self._relay_settings()
+        else:
+            values["CNS_KEY_FILE"] = (directory / "cns.pem").as_posix()
         return Side(directory, self.logs, values | self._server_settings() | self._settings)
 
     def _relay_side(self) -> Side:
         values = {
             "LINK_ADDRESS": self.link_address,
             "ROLES": "relay",
+            "GUARD_EXCEPTIONS": "127.0.0.0/8",
+        } | self._relay_settings()
+        if "LOG_LEVEL" in self._settings:
+            values["LOG_LEVEL"] = self._settings["LOG_LEVEL"]
+        return Side(self.home / "relay", self.logs, values)
+
+    def _relay_settings(self) -> dict[str, str]:
+        return {
             "RELAY_AUDIENCE": self.relay_url,
             "RELAY_APNS_URL": self.apns_url,
             "RELAY_APNS_CA_FILE": self.apns_ca.as_posix(),
@@ -271,23 +297,26 @@ class Stand(Lab):
             "RELAY_FCM_CA_FILE": self.fcm_ca.as_posix(),
             # Nobody is there: nothing in the lab asks Amazon.
             "RELAY_SNS_URL": f"http://{HOST}:9",
-            "GUARD_EXCEPTIONS": "127.0.0.0/8",
         }
-        if "LOG_LEVEL" in self._settings:
-            values["LOG_LEVEL"] = self._settings["LOG_LEVEL"]
-        return Side(self.home / "relay", self.logs, values)
+
+    def _begin(self, side: Side, *more: Sequence[str]) -> list[str]:
+        """What needs a command line: keys, tables, an administrator; then `more` commands."""
+        password_file = side.directory / "administrator.txt"
+        password_file.write_text(self.console_password + "\n", "utf-8")
+        password_file.chmod(0o600)
+        return side.manage(
+            ["ens_master_key"],
+            ["migrate", "--verbosity", "0"],
+            ["ens_administrator", "create", ADMINISTRATOR, "--password-file", str(password_file)],
+            *more,
+        )
 
     def _set_up_ens(self, side: Side) -> str:
         """Everything an operator does once; returns the API token."""
         hosts = [word for host in self.exchange_hosts for word in ("--host", host)]
-        password_file = side.directory / "administrator.txt"
-        password_file.write_text(self.console_password + "\n", "utf-8")
-        password_file.chmod(0o600)
-        printed = side.manage(
-            ["ens_master_key"],
-            ["migrate", "--verbosity", "0"],
+        printed = self._begin(
+            side,
             ["cns_certificate", "--name", DEPLOYMENT],
-            ["ens_administrator", "create", ADMINISTRATOR, "--password-file", str(password_file)],
             ["ens_og", "create", OG],
             [
                 *("ens_mail_system", "add", "--og", OG, "--name", "Lab Exchange", *hosts),
