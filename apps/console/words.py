@@ -152,8 +152,32 @@ _REASONS: Final = {
     "no_push_token": Words("There is no push token: the phone must subscribe first."),
     "push_token_not_opened": Words("The push token can't be opened.", "Look at the master keys."),
     "relay_not_configured": Words("There is no CNS yet.", "Set Site URLs."),
-    "relay_unreachable": Words("The CNS can't be reached.", "Run the diagnostics of the relay."),
-    "push_app_unknown": Words("The relay has no push app for this app.", "Add it there."),
+    "app_not_allowed": Words("The relay has no push app for this app.", "Add it to the push apps."),
+    "provider_key_unusable": Words("The push app's credentials can't be used.", "Replace them."),
+    "connect_failed": Words("The CNS can't be reached.", "Run the diagnostics of the relay."),
+    "deadline_exceeded": Words(
+        "The CNS did not answer in time.", "Run the diagnostics of the relay."
+    ),
+    "tls_failed": Words(
+        "The CNS' certificate is not trusted or not pinned.", "Run the diagnostics of the relay."
+    ),
+    "proxy_failed": Words("The proxy to the CNS fails.", "Run the diagnostics of the relay."),
+    "answer_malformed": Words(
+        "What answers at the CNS' address is no CNS.", "Run the diagnostics of the relay."
+    ),
+    "version_unsupported": Words(
+        "The CNS is of another release.", "Run the diagnostics of the relay."
+    ),
+    "certificate_unknown": Words(
+        "The CNS does not know our Secure Channel Certificate.", "Run the diagnostics of the relay."
+    ),
+    "certificate_revoked": Words(
+        "The CNS has revoked our Secure Channel Certificate.", "Run the diagnostics of the relay."
+    ),
+    "clock_mismatch": Words("The CNS' clock and ours differ.", "Run the diagnostics of the relay."),
+    "audience_mismatch": Words(
+        "The CNS goes by another address.", "Run the diagnostics of the relay."
+    ),
 }
 _SUBSCRIPTION_STATES: Final = {
     SubscriptionState.PENDING: Words("Exchange is being asked to call us."),
