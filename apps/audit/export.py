@@ -28,6 +28,8 @@ def safe_cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")
     text = "" if value is None else str(value)
+    if text.isascii() and text.isprintable():  # most are, and a table has millions
+        return f"'{text}" if text.lstrip()[:1] in _FORMULA else text
     began = text[:1] in _FORMULA or text.lstrip()[:1] in _FORMULA
     text = "".join(
         " " if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") else character

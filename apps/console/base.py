@@ -14,7 +14,7 @@ from unfold.admin import ModelAdmin
 from apps.administrators.scope import may, may_somewhere, visible_ogs
 from apps.audit.service import changes, record, snapshot
 from apps.client_address import client_address
-from apps.console.chosen import administrator_of, chosen_og, user_of
+from apps.console.chosen import administrator_of, chosen_og, of_chosen, user_of
 from apps.console.stepup import ask, stepped_up
 from apps.tenants.models import OrganizationGroup
 
@@ -72,8 +72,9 @@ class ConsoleAdmin(ModelAdmin):
         og = chosen_og(request)
         if og is None or not may(user_of(request), self.view_permission, og):
             return rows.none()
-        lookup = f"{self.og_lookup}__path" if self.og_lookup else "path"
-        return rows.filter(**{f"{lookup}__startswith": og.path})
+        if not self.og_lookup:
+            return rows.filter(path__startswith=og.path)
+        return rows.filter(of_chosen(request, self.og_lookup))
 
     def og_of(self, obj: Any) -> OrganizationGroup | None:
         """The group to which a row belongs."""

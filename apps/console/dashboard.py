@@ -8,6 +8,7 @@ see all of it: counters know no groups, and one company must not see how much ma
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from apps.alerts.models import Alert
 from apps.cns.models import Pin
 from apps.cns.site import CnsNotConfigured, current_site
 from apps.console import words
-from apps.console.chosen import chosen_og, user_of
+from apps.console.chosen import chosen_og, of_chosen, user_of
 from apps.devices.models import Device, DeviceState
 from apps.history import counters, names
 from apps.history.models import MinuteCount
@@ -35,6 +36,8 @@ from apps.tenants.models import ApiToken, MailSystem, OrganizationGroup
 SPAN: Final = timedelta(hours=1)
 _LATELY: Final = timedelta(minutes=15)
 _PIN_DAYS: Final = 30
+_CACHE: Final = "_ens_subscriptions_by_state"
+_SYSTEMS: Final = 20
 _RESULTS: Final = ("accepted", "dead", "retry", "failed")
 
 
@@ -67,7 +70,7 @@ def sees_all(request: HttpRequest) -> bool:
 def attention(request: HttpRequest) -> list[Attention]:
     """What wants a person, the worst first."""
     og = chosen_og(request)
-    found = list(_of_group(og)) if og is not None else []
+    found = list(_of_group(request, og)) if og is not None else []
     if sees_all(request):
         found += [*_raised(), *_pins()]
     return sorted(found, key=lambda one: one.look != "critical")
@@ -105,14 +108,55 @@ def _pins() -> Iterator[Attention]:
         )
 
 
-def _of_group(og: OrganizationGroup) -> Iterator[Attention]:
+def _subscriptions(request: HttpRequest) -> list[tuple[int, str, int]]:
+    """The group's subscriptions that have not ended: mail system, state, how many. Asked once."""
+    carrier: Any = request
+    if not hasattr(carrier, _CACHE):
+        rows = Subscription.objects.filter(of_chosen(request, "owner__og"))
+        rows = rows.exclude(state=SubscriptionState.ENDED).order_by()
+        counted = rows.values_list("mailbox__mail_system", "state").annotate(n=Count("pk"))
+        setattr(carrier, _CACHE, list(counted))
+    found: list[tuple[int, str, int]] = getattr(carrier, _CACHE)
+    return found
+
+
+def subscriptions_by_state(request: HttpRequest) -> Counter[str]:
+    """How many of the group's subscriptions are in each state; those that ended are left out."""
+    found: Counter[str] = Counter()
+    for _, state, n in _subscriptions(request):
+        found[state] += n
+    return found
+
+
+def devices_by_state(request: HttpRequest) -> dict[str, int]:
+    """How many of the group's devices are in each state."""
+    rows = Device.objects.filter(of_chosen(request, "og")).order_by()
+    return dict(rows.values_list("state").annotate(n=Count("pk")))
+
+
+def by_mail_system(request: HttpRequest) -> list[dict[str, Any]]:
+    """The group's subscriptions by mail system: how many serve, how many don't; the worst first."""
+    good: Counter[int] = Counter()
+    bad: Counter[int] = Counter()
+    for system, state, n in _subscriptions(request):
+        served = state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
+        (good if served else bad)[system] += n
+    shown = sorted({*good, *bad}, key=lambda system: (-bad[system], -good[system]))[:_SYSTEMS]
+    called = dict(MailSystem.objects.filter(pk__in=shown).values_list("pk", "name"))
+    return [
+        {"name": called.get(system, "?"), "good": good[system], "bad": bad[system]}
+        for system in shown
+    ]
+
+
+def _of_group(request: HttpRequest, og: OrganizationGroup) -> Iterator[Attention]:
     """What the chosen group's own rows tell."""
     table = _link("subscriptions_subscription_changelist")
     states = {
         SubscriptionState.LOST: "Exchange does not report {} any more.",
         SubscriptionState.SUSPECT: "{} can't be read until a phone sends a new password.",
     }
-    counted = subscriptions_by_state(og)
+    counted = subscriptions_by_state(request)
     for state, text in states.items():
         if n := counted.get(state, 0):
             boxes = f"{n:,} mailbox{'' if n == 1 else 'es'}"
@@ -136,53 +180,20 @@ def _of_group(og: OrganizationGroup) -> Iterator[Attention]:
         )
 
 
-def subscriptions_by_state(og: OrganizationGroup) -> dict[str, int]:
-    """How many of the group's subscriptions are in each state; those that ended are left out."""
-    rows = Subscription.objects.filter(owner__og__path__startswith=og.path)
-    rows = rows.exclude(state=SubscriptionState.ENDED)
-    return dict(rows.order_by().values_list("state").annotate(n=Count("pk")))
-
-
-def devices_by_state(og: OrganizationGroup) -> dict[str, int]:
-    """How many of the group's devices are in each state."""
-    rows = Device.objects.filter(og__path__startswith=og.path)
-    return dict(rows.order_by().values_list("state").annotate(n=Count("pk")))
-
-
-def by_mail_system(og: OrganizationGroup) -> list[dict[str, Any]]:
-    """The group's subscriptions by mail system: how many serve, how many don't."""
-    rows = Subscription.objects.filter(owner__og__path__startswith=og.path)
-    bad = Q(state__in=[SubscriptionState.LOST, SubscriptionState.SUSPECT])
-    counted = (
-        rows.exclude(state=SubscriptionState.ENDED)
-        .order_by()
-        .values("mailbox__mail_system")
-        .annotate(good=Count("pk", filter=~bad), bad=Count("pk", filter=bad))
-    )
-    called = dict(MailSystem.objects.values_list("pk", "name"))
-    found = [
-        {"name": called.get(row["mailbox__mail_system"], "?"), **row}
-        for row in sorted(counted, key=lambda row: (-row["bad"], -row["good"]))[:20]
-    ]
-    for row in found:
-        del row["mailbox__mail_system"]
-    return found
-
-
 def figures(request: HttpRequest) -> dict[str, Any]:
     """What the page shows and then asks for again and again."""
     og = chosen_og(request)
     found: dict[str, Any] = {"numbers": {}, "charts": {}, "systems": []}
     if og is None:
         return found
-    devices, subscriptions = devices_by_state(og), subscriptions_by_state(og)
+    devices, subscriptions = devices_by_state(request), subscriptions_by_state(request)
     found["numbers"] = {
         "devices_active": f"{devices.get(DeviceState.ACTIVE, 0):,}",
         "devices": f"{sum(devices.values()):,}",
         "subscriptions_active": f"{subscriptions.get(SubscriptionState.ACTIVE, 0):,}",
         "subscriptions": f"{sum(subscriptions.values()):,}",
     }
-    found["systems"] = by_mail_system(og)
+    found["systems"] = by_mail_system(request)
     found["charts"]["devices"] = _bars(
         {state.label: devices.get(state, 0) for state in DeviceState}
     )

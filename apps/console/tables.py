@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest, StreamingHttpResponse
@@ -30,11 +29,6 @@ def as_csv_lines(name: str, lines: Iterable[str]) -> StreamingHttpResponse:
     day = f"{timezone.now():%Y-%m-%d}"
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}-{day}.csv"'
     return answer
-
-
-def at(value: datetime | None) -> str:
-    """A time in a file; empty for never."""
-    return value.isoformat(timespec="seconds") if value else ""
 
 
 class MailSystemFilter(DropdownFilter):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
 from typing import Any
 
+from django.db import connection
+from django.db.models import Model
 from django.utils import timezone
 
 from apps.devices import blocks
@@ -59,39 +60,55 @@ def make_device(
 
 
 def make_fleet(og: OrganizationGroup, count: int) -> None:
-    """So many phones, each with a mailbox and a subscription of its own; sealed values are fake."""
-    system, now = mail_system_of(og), timezone.now()
-    states = ("active",) * 17 + ("asleep", "refused", "retired")
-    for first in range(0, count, 5000):
-        numbers = range(first, min(first + 5000, count))
-        boxes = Mailbox.objects.bulk_create(
-            Mailbox(mail_system=system, user_hmac=f"{og.pk:08}{n:056}") for n in numbers
-        )
-        devices = Device.objects.bulk_create(
-            Device(
-                id=uuid.uuid4(),
-                og=og,
-                mailbox=box,
-                state=states[n % len(states)],
-                platform="android" if n % 3 == 0 else "ios",
-                app_id="com.example.mail",
-                push_token_hmac=f"{n:064}",
-                push_token_sealed=b"x" * 120,
-                secret_hash=f"{n:064}",
-                model_name="iPhone17,1",
-                uem_hmac=f"{n:064}",
-                last_checkin_at=now - timedelta(seconds=n),
-                created_at=now - timedelta(minutes=n),
-            )
-            for n, box in zip(numbers, boxes, strict=True)
-        )
-        Subscription.objects.bulk_create(
-            Subscription(
-                mailbox=device.mailbox,
-                owner=device,
-                state="lost" if n % 50 == 0 else "active",
-                reason="silent" if n % 50 == 0 else "",
-                ews_url="https://mail.example.com/EWS/Exchange.asmx",
-            )
-            for n, device in zip(numbers, devices, strict=True)
+    """So many phones in PostgreSQL, each with a mailbox and a subscription of its own.
+
+    All are copies of one row, made by the database itself.
+    """
+    device = make_device(og, "template@example.com", model_name="iPhone17,1")
+    subscription = Subscription.objects.create(
+        mailbox=device.mailbox, owner=device, state="active", ews_url="https://mail.example/EWS"
+    )
+    name = "lpad(n::text, 64, '0')"
+    uuids = ("md5(n::text)::uuid", "md5('s' || n::text)::uuid")
+    first = device.mailbox.pk + 1
+    _copy(device.mailbox, count, {"id": f"{first} + n", "user_hmac": name})
+    _copy(
+        device,
+        count,
+        {
+            "id": uuids[0],
+            "mailbox_id": f"{first} + n",
+            "push_token_hmac": name,
+            "uem_hmac": name,
+            "state": "CASE WHEN mod(n, 20) = 0 THEN 'asleep' WHEN mod(n, 20) = 1 THEN 'refused' "
+            "WHEN mod(n, 20) = 2 THEN 'retired' ELSE 'active' END",
+            "platform": "CASE WHEN mod(n, 3) = 0 THEN 'android' ELSE 'ios' END",
+            "last_checkin_at": "last_checkin_at - n * interval '1 second'",
+            "created_at": "created_at - n * interval '1 minute'",
+        },
+    )
+    _copy(
+        subscription,
+        count,
+        {
+            "id": uuids[1],
+            "mailbox_id": f"{first} + n",
+            "owner_id": uuids[0],
+            "state": "CASE WHEN mod(n, 50) = 0 THEN 'lost' ELSE 'active' END",
+            "state_at": "state_at - n * interval '1 second'",
+        },
+    )
+
+
+def _copy(row: Model, count: int, values: dict[str, str]) -> None:
+    """Copy a row so many times; `values` are SQL, in which `n` counts from 1."""
+    meta = row._meta
+    columns = [column.column for column in meta.concrete_fields]
+    chosen = ", ".join(values.get(column, f't."{column}"') for column in columns)
+    names = ", ".join(f'"{column}"' for column in columns)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f'INSERT INTO "{meta.db_table}" ({names}) SELECT {chosen} '
+            f'FROM "{meta.db_table}" t, generate_series(1, %s) n WHERE t.id = %s',
+            [count, row.pk],
         )

@@ -127,8 +127,7 @@ class AuditAdmin(ConsoleAdmin):
         rows = self.get_changelist_instance(request).get_queryset(request)
         audit(request, "audit.export", "audit log", chosen_og(request))
         lines = entries_as_csv(rows.iterator(chunk_size=2000))
-        answer = tables.as_csv_lines("audit-log", lines)
-        return answer
+        return tables.as_csv_lines("audit-log", lines)
 
     @display(description="Organization group's path")
     def group(self, obj: AuditEntry) -> str:

@@ -53,7 +53,7 @@ def _walk(visitor: Visitor, stand: Stand) -> None:
 
 def _without_old_ones(folder: Path, camera: Camera) -> None:
     """A page that is gone has no picture any more."""
-    for file in set(folder.glob("*.webp")) - set(camera.taken):
+    for file in set(folder.glob("*.webp")) - camera.taken:
         file.unlink()
 
 

@@ -16,14 +16,14 @@ _REST_MS: Final = 600
 # Beyond this only the beginning of a page is shown.
 _TALLEST: Final = 1600
 # WebP: a third of PNG's size, and there are many pictures.
-_QUALITY: Final = 82
+_QUALITY: Final = 70
 
 
 class Camera:
     """Writes `<name>-<scheme>.webp` into a folder; those in `tablet` once more as on a tablet."""
 
     def __init__(self, folder: Path, tablet: frozenset[str] = frozenset()) -> None:
-        self.taken: list[Path] = []
+        self.taken: set[Path] = set()
         self._folder, self._tablet = folder, tablet
 
     def __call__(self, page: Page, name: str) -> None:
@@ -48,4 +48,4 @@ class Camera:
         session.detach()
         file = self._folder / f"{name}.webp"
         file.write_bytes(b64decode(shot["data"]))
-        self.taken.append(file)
+        self.taken.add(file)

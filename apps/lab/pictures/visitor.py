@@ -47,20 +47,24 @@ class Visitor:
 
     def look(self, name: str) -> None:
         """The page as it stands now is worth a look."""
+        self.page.wait_for_load_state()
         self._seen(self.page, name)
 
     def choose(self, line: str, name: str = "") -> Page:
         """Follow a line of the sidebar."""
         # The name of the icon comes first.
         wanted = re.compile(rf"^(\w+\s+)?{re.escape(line)}\s*$")
-        self.page.locator("#nav-sidebar").get_by_role("link", name=wanted).click()
+        with self.page.expect_navigation():
+            self.page.locator("#nav-sidebar").get_by_role("link", name=wanted).click()
         if name:
             self.look(name)
         return self.page
 
     def follow_guide(self, step: str) -> None:
         """Go from the dashboard to where a step of the first-run guide leads."""
-        self.go("").locator(".ens-guide").get_by_role("link", name=step).click()
+        line = self.go("").locator(".ens-guide").get_by_role("link", name=step)
+        with self.page.expect_navigation():
+            line.click()
 
     def sign_in(self, username: str, password: str) -> None:
         """Sign in from the first page."""

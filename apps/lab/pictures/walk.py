@@ -83,10 +83,10 @@ def add_push_app(visitor: Visitor, stand: Stand) -> None:
     expect(visitor.page.get_by_role("cell", name=APP_ID)).to_have_count(2, timeout=PATIENCE_MS)
 
 
-def create_token(visitor: Visitor) -> str:
+def create_token(visitor: Visitor, label: str = "Mail app") -> str:
     """The token of the mail app, which is shown once."""
     visitor.follow_guide("Create an API token")
-    visitor.fill({"Label": "Mail app"})
+    visitor.fill({"Label": label})
     visitor.look("api-token-add")
     visitor.press("Create token")
     shown = visitor.page.get_by_label("API token", exact=True)
@@ -141,7 +141,8 @@ def every_page(visitor: Visitor) -> None:
         visitor.choose(line, _named(line))
         row = visitor.page.locator("#result_list tbody th a, #result_list tbody td a").first
         if row.count():
-            row.click()
+            with visitor.page.expect_navigation():
+                row.click()
             visitor.look(f"{_named(line)}-one")
 
 
@@ -163,6 +164,7 @@ def _named(line: str) -> str:
 def diagnose(visitor: Visitor) -> None:
     """Run every test."""
     visitor.choose("Diagnostics")
+    visitor.field("What to test").select_option(label="Everything")
     visitor.press("Run the test")
     expect(visitor.page.locator(".ens-steps").first).to_be_visible(timeout=6 * PATIENCE_MS)
     visitor.look("diagnostics-result")
