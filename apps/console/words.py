@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from apps.devices.models import Device, DeviceState
 from apps.history.stories import Entry
@@ -248,6 +249,11 @@ def _both(state: Words, why: Words) -> Words:
 def level(name: str) -> str:
     """A content level in words."""
     return _LEVELS.get(name, plain(name))
+
+
+def clock(at: datetime | None) -> str:
+    """A time as pages write it; – for none."""
+    return date_format(at, "DATETIME_FORMAT") if at else "–"
 
 
 def since(at: datetime | None) -> str:

@@ -70,12 +70,12 @@ class SubscriptionAdmin(ConsoleAdmin):
         return words.reason(obj.reason).meaning or words.of_subscription(obj).meaning
 
     @display(description="Since", ordering="state_at")
-    def since(self, obj: Subscription) -> Any:
-        return obj.state_at
+    def since(self, obj: Subscription) -> str:
+        return words.clock(obj.state_at)
 
     @display(description="Silent since", ordering="silent_since")
-    def silent(self, obj: Subscription) -> Any:
-        return obj.silent_since
+    def silent(self, obj: Subscription) -> str:
+        return words.clock(obj.silent_since)
 
     @display(description="What to do")
     def advice(self, obj: Subscription) -> str:
