@@ -142,6 +142,11 @@ def visible(og_paths: Sequence[str] | None) -> EntryQuerySet:
     return rows.filter(wanted)
 
 
+def remembers(og_path: str) -> bool:
+    """Whether any entry is about a group with this tree path or one below it."""
+    return AuditEntry.objects.filter(og_path__startswith=og_path).exists()
+
+
 def search(rows: EntryQuerySet, text: str) -> EntryQuerySet:
     """Those of the entries whose actor, address, action or target contains the text."""
     text = text.strip()[:200]

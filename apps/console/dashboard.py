@@ -29,7 +29,6 @@ from apps.devices.models import Device, DeviceState
 from apps.history import counters, names
 from apps.history.models import MinuteCount
 from apps.operations import secure_channel
-from apps.relay.models import PushApp
 from apps.subscriptions.models import Subscription, SubscriptionState
 from apps.tenants.models import ApiToken, MailSystem, OrganizationGroup
 
@@ -349,6 +348,8 @@ def _of_deployment(request: HttpRequest) -> Iterator[Step]:
         "system.change",
     )
     if secure_channel.relay_is_beside():
+        from apps.relay.models import PushApp  # its tables are not everywhere
+
         yield _step(
             request,
             "Add a push app",

@@ -52,3 +52,16 @@ def step_up_required(view: View) -> View:
         return view(request, *args, **kwargs) if stepped_up(request) else ask(request)
 
     return stepped
+
+
+def step_up_to_change(view: View) -> View:
+    """The same for a view that everybody permitted may read: only what is sent needs a step-up."""
+
+    @wraps(view)
+    def stepped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        changes = request.method not in ("GET", "HEAD")
+        return (
+            ask(request) if changes and not stepped_up(request) else view(request, *args, **kwargs)
+        )
+
+    return stepped

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 
 from apps.relay.models import Deployment, Nonce
 from apps.relay.problems import Refused
 
 _PURGE_EVERY_S = 60.0
+_INSERT = "INSERT INTO relay_nonce (deployment_id, nonce, expires_at) VALUES (%s, %s, %s)"
 _purge_due = 0.0
 
 
@@ -21,12 +22,14 @@ def spend(deployment: Deployment, nonce: str, expires_at: float, now: float) -> 
     """
     _purge(now)
     try:
-        # One statement, so a transaction of its own; opening one around it costs as much again.
-        Nonce.objects.create(
-            deployment=deployment,
-            nonce=nonce,
-            expires_at=datetime.fromtimestamp(expires_at, UTC),
-        )
+        # One statement, so a transaction of its own; opening one around it costs as much again,
+        # and the ORM's way to this statement several times as much.
+        until = datetime.fromtimestamp(expires_at, UTC)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _INSERT,
+                (deployment.pk, nonce, connection.ops.adapt_datetimefield_value(until)),
+            )
     except IntegrityError:
         raise Refused("nonce_replayed") from None
 

@@ -162,27 +162,42 @@ def _choose(due: QuerySet[WakeUp], system: int, allowance: int) -> list[WakeUp]:
 
 
 def _send(client: CnsClient, chosen: Sequence[WakeUp]) -> int:
-    """Note the next time before the push: a crash between loses one, and none rings twice."""
-    calls: dict[Service, list[tuple[WakeUp, Push]]] = {}
+    """Send them, a call for each push service.
+
+    What a call sends is looked at just before it: the call before may have taken so long that a
+    phone was blocked meanwhile.
+    """
+    by_service: dict[Service, list[WakeUp]] = {}
     for wakeup in chosen:
-        patience = _VISIBLE_AFTER_REFUSAL if wakeup.reason == REFUSED else _VISIBLE_AFTER
-        visible = wakeup.sent >= patience and wakeup.visible_at is None
-        interval = _INTERVALS[min(wakeup.sent, len(_INTERVALS) - 1)]
-        as_read = WakeUp.objects.filter(
-            device_id=wakeup.device_id, sent=wakeup.sent, due_at=wakeup.due_at
-        )
-        if not as_read.update(
-            sent=F("sent") + 1,
-            due_at=clock.now() + interval,
-            **({"visible_at": clock.now()} if visible else {}),
-        ):
-            continue  # another worker sends it, or the phone has just answered
-        service = PUSH_SERVICES[wakeup.device.platform]
-        push = _push(wakeup.device, service, visible=visible)
-        calls.setdefault(service, []).append((wakeup, push))
-    for service, pushes in calls.items():
-        _call(client, service, pushes)
-    return sum(map(len, calls.values()))
+        by_service.setdefault(PUSH_SERVICES[wakeup.device.platform], []).append(wakeup)
+    sent = 0
+    for service, wakeups in by_service.items():
+        pushes = [pair for wakeup in wakeups if (pair := _noted(wakeup, service))]
+        if pushes:
+            _call(client, service, pushes)
+        sent += len(pushes)
+    return sent
+
+
+def _noted(wakeup: WakeUp, service: Service) -> tuple[WakeUp, Push] | None:
+    """A wake-up's push, with its next time noted before it is sent.
+
+    A crash between loses one, and none rings twice. None: another worker sends it, the phone has
+    just answered, or it is blocked.
+    """
+    patience = _VISIBLE_AFTER_REFUSAL if wakeup.reason == REFUSED else _VISIBLE_AFTER
+    visible = wakeup.sent >= patience and wakeup.visible_at is None
+    interval = _INTERVALS[min(wakeup.sent, len(_INTERVALS) - 1)]
+    as_read = WakeUp.objects.filter(
+        device_id=wakeup.device_id, sent=wakeup.sent, due_at=wakeup.due_at
+    )
+    if not as_read.update(
+        sent=F("sent") + 1,
+        due_at=clock.now() + interval,
+        **({"visible_at": clock.now()} if visible else {}),
+    ):
+        return None
+    return wakeup, _push(wakeup.device, service, visible=visible)
 
 
 def _call(client: CnsClient, service: Service, pushes: Sequence[tuple[WakeUp, Push]]) -> None:

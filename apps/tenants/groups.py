@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from django.db import transaction
 from django.db.models import ProtectedError, QuerySet
 
+from apps.audit.service import remembers
 from apps.tenants.models import OgSetting, OrganizationGroup
 
 _NAME_LENGTH = 200  # of every name and label in apps/tenants/models.py
@@ -42,10 +43,26 @@ def create_group(name: str, parent: OrganizationGroup | None = None) -> Organiza
         raise GroupRefused(str(error)) from None
     if _siblings(parent).filter(name=name).exists():
         raise GroupRefused(_TAKEN)
-    tree = OrganizationGroup.objects
-    made: OrganizationGroup = (
-        tree.add_child(parent, {"name": name}) if parent else tree.add_root({"name": name})
-    )
+    with transaction.atomic():
+        return _placed(name, parent)
+
+
+def _placed(name: str, parent: OrganizationGroup | None) -> OrganizationGroup:
+    """Make a group at a path of its own.
+
+    The tree hands the path of its last group out again once that is deleted. What is still known
+    by the path, as audit entries and blocks are, would be the next group's: another company's.
+    """
+    tree, passed = OrganizationGroup.objects, []
+    while True:
+        made: OrganizationGroup = (
+            tree.add_child(parent, {"name": name}) if parent else tree.add_root({"name": name})
+        )
+        if not remembers(made.path):
+            break
+        passed.append(made.pk)
+    if passed:
+        tree.filter(pk__in=passed).delete()
     return made
 
 

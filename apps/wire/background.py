@@ -13,9 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+# To wake another thread, and to send what it writes, costs more than what is handed over.
+TOGETHER_S: Final = 0.01
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -63,7 +66,7 @@ def stream(
 
     Args:
         start: makes the coroutine, given the function by which it hands out one thing after the
-            other. What is handed out in the same moment is yielded together.
+            other. What is handed out within `TOGETHER_S` is yielded together.
         timeout: seconds for all of it; then it is cancelled, as when the iterator is closed.
 
     Raises:
@@ -78,16 +81,22 @@ def stream(
 
     def hand_out(one: T) -> None:
         if not fresh:
-            loop.call_soon(flush)
+            loop.call_later(TOGETHER_S, flush)
         fresh.append(one)
 
     def flush() -> None:
-        batches.put(fresh.copy())
-        fresh.clear()
+        if fresh:
+            batches.put(fresh.copy())
+            fresh.clear()
+
+    async def work() -> None:
+        try:
+            await start(hand_out)
+        finally:
+            flush()
 
     ends = time.monotonic() + timeout
-    future = asyncio.run_coroutine_threadsafe(start(hand_out), loop)
-    # The loop calls in order: the last flush comes before this.
+    future = asyncio.run_coroutine_threadsafe(work(), loop)
     future.add_done_callback(lambda _: batches.put(None))
     try:
         while (batch := batches.get(timeout=max(0.0, ends - time.monotonic()))) is not None:

@@ -9,6 +9,7 @@ from django.db import connection
 from django.db.models import Model
 from django.utils import timezone
 
+from apps.devices import blocks
 from apps.devices.models import Device, Mailbox
 from apps.devices.registry import user_hmac
 from apps.subscriptions.models import Subscription
@@ -53,7 +54,7 @@ def make_device(
         push_token_sealed=wrap(
             token.encode(), table="devices_device", row=str(pk), purpose="push-token"
         ),
-        uem_hmac=lookup_hmac("uem", uem_id) if uem_id else "",
+        uem_hmac=blocks.name("uem", uem_id)[1] if uem_id else "",
         **(said | columns),
     )
 

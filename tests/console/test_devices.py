@@ -38,7 +38,7 @@ def test_found_by_address_and_by_uem_id_and_neither_stands_anywhere(
 ) -> None:
     mine = make_device(world.mine, ADDRESS, uem_id="UEM-77")
     second = make_device(world.below, "other@example.com", uem_id="UEM-78")
-    for wanted in (f" {ADDRESS.lower()} ", "UEM-77", str(mine.pk)):
+    for wanted in (f" {ADDRESS.lower()} ", "UEM-77", "uem-77", str(mine.pk)):
         answer = admin.post(f"{DEVICES}find/", {"wanted": wanted})
         assert answer["Location"] == f"{DEVICES}{mine.pk}/change/"
     another = make_device(world.mine, ADDRESS)

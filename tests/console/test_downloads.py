@@ -155,6 +155,33 @@ def test_a_proxys_password_is_kept_until_another_is_typed(chief: Client) -> None
     assert current_site().proxy is None
 
 
+def test_a_proxys_password_is_told_to_no_other_proxy(chief: Client) -> None:
+    url = f"{BASE}cns-proxy/"
+    form = {"url": "http://proxy.example.com:8080", "auth": "ntlm", "user": "ens"}
+    chief.post(url, {**form, "password": "pass-word-9"})
+    for other in ({"url": "http://evil.example.net:8080"}, {"auth": "basic"}):
+        answer = chief.post(url, {**form, **other, "password": ""})
+        assert b"Type it once more" in answer.content
+        proxy = current_site().proxy
+        assert proxy is not None and (proxy.host, proxy.auth) == ("proxy.example.com", "ntlm")
+    assert chief.post(url, {**form, "auth": "basic", "password": "other-9"}).status_code == 302
+
+
+def test_where_pushes_go_and_what_is_pinned_are_changed_after_a_step_up_only(
+    chief: Client, tmp_path: Path, settings: Settings
+) -> None:
+    settings.ACCOUNT_REAUTHENTICATION_TIMEOUT = -1
+    pem = LabCa(tmp_path).issue("cns").certificate.read_text("ascii")
+    for page, form in (
+        ("site-urls/", {"url": "https://evil.example.net", "ca_pem": ""}),
+        ("ssl-pinning/", {"host": "cns.example.com", "certificate": pem}),
+    ):
+        assert chief.get(f"{BASE}{page}").status_code == 200
+        answer = chief.post(f"{BASE}{page}", form)
+        assert answer.status_code == 302 and "/account/again/" in answer["Location"]
+    assert current_site().url == "https://cns.example.com" and not Pin.objects.exists()
+
+
 def test_a_push_app_is_checked_and_sealed(chief: Client) -> None:
     deployment = Deployment.objects.create(name="here", thumbprint="A" * 43, certificate="x")
     key = ec.generate_private_key(ec.SECP256R1()).private_bytes(

@@ -138,7 +138,7 @@ def test_unwanted_partitions_are_looked_up_at_most_once_a_second(
     log: TableLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monotonic = [1000.0]
-    monkeypatch.setattr("apps.eventlog.unwanted.time.monotonic", lambda: monotonic[0])
+    monkeypatch.setattr("apps.eventlog.copies.time.monotonic", lambda: monotonic[0])
     log.sign_of_life("a")
     UnwantedPartition.objects.using("log").create(partition="a", marked_at=1.0)
     with queries(log) as asked:

@@ -120,6 +120,7 @@ class TestExchange:
     ) -> None:
         configure(settings, guard_exceptions=LOOPBACK)
         monkeypatch.setattr(exchange, "_refused", set())
+        monkeypatch.setattr(exchange, "_wrong", {})
 
         def tried(password: str, address: str = "anna@example.com") -> Step:
             context = Context(address=address, username="EXAMPLE\\anna", password=password)
@@ -130,7 +131,24 @@ class TestExchange:
         wrong = tried("canary-4711")
         assert wrong.status == "failed" and "canary" not in f"{wrong}"
         assert tried("canary-4711").status == "skipped"  # never tried twice
+        assert {tried(f"canary-{n}").detail for n in range(2)} == {"credentials_refused"}
+        assert tried("canary-9").detail == "too_many_attempts"  # nobody guesses here
         assert steps_of("exchange.sign_in")["sign in"].status == "skipped"
+
+    def test_a_wrong_password_is_tried_at_one_server_only(
+        self, lab_system: MailSystem, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        configure(settings, guard_exceptions=LOOPBACK)
+        monkeypatch.setattr(exchange, "_refused", set())
+        monkeypatch.setattr(exchange, "_wrong", {})
+        MailSystem.objects.create(
+            og=lab_system.og,
+            name="The same directory",
+            hosts=lab_system.hosts,
+            ca_pem=lab_system.ca_pem,
+        )
+        context = Context(address="anna@example.com", username="EXAMPLE\\anna", password="wrong")
+        assert [step.detail for step in exchange.sign_in(context)] == ["credentials_refused"]
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ def test_alone_it_has_its_own_tables_and_serves_nothing_else(site: Site) -> None
 
 
 def test_ens_starts_without_the_relays_tables(site: Site) -> None:
-    settings = site.relay.environment | {"ENS_ROLES": "device-api,notify,metrics"}
-    words = [sys.executable, "-c", "import ens_project.wsgi"]
+    settings = site.relay.environment | {"ENS_ROLES": "device-api,notify,metrics,console,admin-api"}
+    words = [sys.executable, "-c", "import ens_project.wsgi, ens_project.urls"]
     done = subprocess.run(words, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 

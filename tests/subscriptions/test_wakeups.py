@@ -16,7 +16,7 @@ from apps.cns.answer import Result
 from apps.cns.client import Push
 from apps.cns.errors import CnsUnavailable
 from apps.devices import registry
-from apps.devices.models import Device, Mailbox
+from apps.devices.models import Device, DeviceState, Mailbox
 from apps.exchange.interface import Credentials
 from apps.subscriptions import checkin, current, joining, tasks, wake_rate, wakeups
 from apps.subscriptions.models import Scan, Subscription, WakeRate, WakeUp
@@ -260,3 +260,26 @@ def test_an_android_phone_is_woken_through_google(
     assert send(relay) == 1
     assert relay.services == ["fcm"]
     assert relay.pushes[0].payload == {"data": {"v": "1", "kind": "wakeup"}}
+
+
+def test_who_is_blocked_while_the_other_push_service_is_slow_is_not_woken(
+    relay: Relay,
+    device: Device,
+    enrol: Callable[..., Device],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    android = enrol("f" * 100 + ":APA91b_-x", "android")
+    registry.proved(android.id, enrolment=android.secret_hash)
+    for each in (device, android):
+        wakeups.ask([each.id], "silent")
+    chosen = list(WakeUp.objects.select_related("device"))
+    last, call = chosen[-1].device, wakeups._call
+
+    def slow(*asked: Any) -> None:
+        registry.move(last.id, DeviceState.BLOCKED, "administrator")
+        wakeups.answered(last.id)
+        call(*asked)
+
+    monkeypatch.setattr(wakeups, "_call", slow)
+    assert wakeups._send(relay, chosen) == 1  # type: ignore[arg-type]
+    assert len(relay.services) == 1

@@ -105,7 +105,7 @@ class AdminView(APIView):
         """
         super().initial(request, *args, **kwargs)
         self.caller = self._authenticated()
-        permission = self.permissions.get(request.method or "")
+        permission = self.permissions.get(self._verb)
         if permission is not None and not self.caller.has(permission):
             raise Problem("forbidden", f"this needs the scope {permission}")
 
@@ -128,7 +128,12 @@ class AdminView(APIView):
     @property
     def paths(self) -> tuple[str, ...] | None:
         """Where the caller may do what this call does; None: everywhere."""
-        return self.caller.paths(self.permissions[self.request.method or ""])
+        return self.caller.paths(self.permissions[self._verb])
+
+    @property
+    def _verb(self) -> str:
+        # Django answers HEAD as it would GET.
+        return "GET" if self.request.method == "HEAD" else str(self.request.method)
 
     def by(self) -> By:
         """The caller, for the services that act and audit."""

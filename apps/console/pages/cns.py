@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -37,7 +37,7 @@ from apps.cns.site import (
 from apps.console.base import audit
 from apps.console.chosen import administrator_of, user_of
 from apps.console.site import page, refused, show
-from apps.console.stepup import step_up_required
+from apps.console.stepup import step_up_required, step_up_to_change
 from apps.operations import secure_channel
 from apps.operations.checks.hosts import advice_for, fetch_certificate
 from apps.operations.device_actions import By
@@ -105,6 +105,7 @@ class _SiteUrls(forms.Form):
 
 
 @page("site-urls/", name="site_urls", permission="console.read")
+@step_up_to_change
 def site_urls(request: HttpRequest) -> HttpResponse:
     """The addresses of this installation: its own, and its CNS'."""
     row = site_row()
@@ -136,6 +137,11 @@ def _save(request: HttpRequest, row: Site, action: str) -> None:
 
 
 # --- CNS proxy --------------------------------------------------------------------------------
+
+
+def _target(asked: Mapping[str, Any]) -> tuple[str | None, Any]:
+    """To whom a proxy's password is told, and how."""
+    return urlsplit(asked.get("url") or "").hostname, asked.get("auth")
 
 
 class _Proxy(forms.Form):
@@ -178,6 +184,11 @@ class _Proxy(forms.Form):
         found: dict[str, Any] = super().clean() or {}
         if found.get("url") and found.get("auth") == "basic" and not found.get("user"):
             self.add_error("user", "Basic needs a user.")
+        # Else the stored password could be had by naming a proxy of one's own.
+        untyped = bool(found.get("user")) and not found.get("password")
+        stored = untyped and found["user"] == self.initial.get("user")
+        if found.get("url") and stored and _target(found) != _target(self.initial):
+            self.add_error("password", "Type it once more: it is for another proxy or login.")
         return found
 
 
@@ -231,6 +242,7 @@ class _NewPin(forms.Form):
 
 
 @page("ssl-pinning/", name="ssl_pinning", permission="system.change")
+@step_up_to_change
 def ssl_pinning(request: HttpRequest) -> HttpResponse:
     """Pinned certificates: the current one, and the next before it is put in place."""
     site = _site_or_none()

@@ -24,6 +24,7 @@ from apps.console import tables, words
 from apps.console.base import ConsoleAdmin, audit
 from apps.console.chosen import administrator_of, chosen_og, user_of
 from apps.console.site import refused, show, site
+from apps.devices import blocks
 from apps.devices.models import Device, DeviceState
 from apps.devices.registry import user_hmac
 from apps.history import stories
@@ -31,7 +32,6 @@ from apps.operations import device_actions
 from apps.operations.device_actions import By, Outcome
 from apps.subscriptions.models import Subscription, WakeUp
 from apps.tenants.inherited import settings_for
-from apps.vault.lookup import lookup_hmac
 
 # So many devices a search names at most, and so many a bulk action takes on at once.
 _FOUND_AT_MOST: Final = 50
@@ -213,7 +213,7 @@ class DeviceAdmin(ConsoleAdmin):
         if "@" in wanted:
             meant = Q(mailbox__user_hmac=user_hmac(wanted))
         else:
-            meant = Q(uem_hmac=lookup_hmac("uem", wanted)) | Q(eas_hmac=lookup_hmac("eas", wanted))
+            meant = Q(uem_hmac__in=_hmacs("uem", wanted)) | Q(eas_hmac__in=_hmacs("eas", wanted))
         with contextlib.suppress(ValueError):
             meant |= Q(pk=uuid.UUID(wanted))
         return self.get_queryset(request).filter(meant).order_by("-last_checkin_at")
@@ -360,6 +360,10 @@ class DeviceAdmin(ConsoleAdmin):
         if len(mine) < len(ids):
             counted["Not there any more, or not yours."] = len(ids) - len(mine)
         return JsonResponse({"done": sum(one.done for one in outcomes), "not_done": counted})
+
+
+def _hmacs(kind: device_actions.Named, value: str) -> list[str]:
+    return [hmac for _, hmac in blocks.names(kind, value)]
 
 
 def _called(device: Device) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -27,6 +28,10 @@ from apps.wire.errors import WireError
 
 _MOST_HOSTS: Final = 20
 _DEADLINE_S: Final = 15.0
+_REFUSED: Final = "credentials_refused"
+_TOO_MANY: Final = "too_many_attempts"
+_MOST_WRONG: Final = 3
+_WRONG_WITHIN_S: Final = 1800.0
 _ADVICE: Final[dict[str, str]] = {
     "nothing_offered": "It asks for credentials but offers no way to sign in: enable Basic "
     "authentication on the EWS virtual directory.",
@@ -119,14 +124,23 @@ def sign_in(context: Context) -> Iterator[Step]:
         yield Step("sign in", "skipped", "no test mailbox was given")
         return
     for system, url in _urls(context):
-        # As for phones: refused credentials are never tried again, or the account locks.
-        yield _sign_in(system, url, context)
+        step = _sign_in(system, url, context)
+        yield step
+        if step.detail in (_REFUSED, _TOO_MANY):
+            # The other servers may ask the same directory, which would lock the account.
+            return
 
 
 def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
+    # As for phones: refused credentials are never tried again, or the account locks.
     tried = f"diagnose:{system.pk}:{context.username}:{context.password}"
     if lookup_hmac("credential", tried) in _refused:
         return Step("sign in", "skipped", "refused before; not tried again")
+    account = lookup_hmac("credential", f"diagnose:{context.username.strip().lower()}")
+    lately = [at for at in _wrong.get(account, ()) if time.monotonic() - at < _WRONG_WITHIN_S]
+    if len(lately) >= _MOST_WRONG:
+        advice = "Several passwords of this account were refused: try again in half an hour."
+        return Step("sign in", "skipped", _TOO_MANY, advice)
     endpoint = Endpoint(
         url, system.ca_pem, system.allow_private, tuple(settings.ENS.guard_exceptions)
     )
@@ -136,7 +150,8 @@ def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
         background.run(proof, _DEADLINE_S + 5)
     except CredentialsRefused:
         _refused.add(lookup_hmac("credential", tried))
-        return Step("sign in", "failed", "credentials_refused", _SIGN_IN[CredentialsRefused])
+        _wrong[account] = [*lately, time.monotonic()]
+        return Step("sign in", "failed", _REFUSED, _SIGN_IN[CredentialsRefused])
     except ExchangeError as error:
         advice = _SIGN_IN.get(type(error), "See the steps above.")
         return Step("sign in", "failed", error.code, advice)
@@ -145,3 +160,5 @@ def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
 
 # HMACs of what a mail server refused while this process lives.
 _refused: set[str] = set()
+# When passwords of an account, by its HMAC, were refused: nobody shall guess here.
+_wrong: dict[str, list[float]] = {}

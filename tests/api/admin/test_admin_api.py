@@ -99,6 +99,16 @@ def test_tokens_are_told_once_rotated_and_revoked(root: Api, og: OrganizationGro
         assert made["token"] not in f"{entry.before}{entry.after}"
 
 
+def test_head_needs_the_scope_that_get_needs(
+    api: Callable[..., Api], og: OrganizationGroup
+) -> None:
+    blocker = api(Role.HELP_DESK, og, scopes=("devices.act",))
+    reader = api(Role.AUDITOR, og, scopes=("console.read",))
+    for path in ("devices", "health", f"groups/{og.guid}/tokens"):
+        assert blocker.call("HEAD", path).status_code == 403
+        assert reader.call("HEAD", path).status_code == 200
+
+
 def test_mail_systems(api: Callable[..., Api], root: Api, og: OrganizationGroup) -> None:
     path = f"groups/{og.guid}/mail-systems"
     asked = {"name": "Exchange", "hosts": ["Mail.Example.com"]}
