@@ -55,7 +55,7 @@ def test_what_was_lost_on_the_way_is_done_when_one_goes_on(
     path = browser.find()
     if path is None:
         pytest.skip("no Chromium on PATH")
-  
+
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
     for number in range(60):
         make_device(world.mine, f"{number}@example.com", state="asleep")
