@@ -191,11 +191,11 @@ def test_an_unknown_app_and_another_deployments(place: Place, token: str, app: s
         assert (result["status"], result["reason"]) == ("failed", "app_not_allowed")
 
 
-@pytest.mark.usefixtures("sends")
 # Each process remembers callers and apps for a second, far below the five that are promised.
 KNOWN_S = 1.1
 
 
+@pytest.mark.usefixtures("sends")
 def test_a_revoked_certificate_is_refused_by_every_process_within_seconds(
     place: Place, tmp_path: Path, token: str
 ) -> None:
