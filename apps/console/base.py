@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.contrib.admin import ShowFacets
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.db.models import QuerySet
@@ -61,6 +64,8 @@ class ConsoleAdmin(ModelAdmin):
     list_filter_submit = True
     list_per_page = 50
     show_full_result_count = False
+    # Counts beside every filter would be a query over the whole table each.
+    show_facets = ShowFacets.NEVER
 
     # --- whose rows ---------------------------------------------------------------------------
 
@@ -132,6 +137,26 @@ class ConsoleAdmin(ModelAdmin):
         answer: HttpResponse = super().changelist_view(request, title | (extra_context or {}))
         return answer
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Only what the table's filters ask for.
+
+        Django lets an address ask for any column of the row, `secret_hash__startswith` too.
+        """
+        name, columns = lookup.split("__")[0], self.opts.concrete_fields
+        if name in {each for one in columns for each in (one.name, one.attname)} | {"pk"}:
+            filters = self.get_list_filter(request)
+            if name not in {_column_of(one) for one in filters}:
+                return False
+        return bool(super().lookup_allowed(lookup, value, request))
+
+    def filtered(self, request: HttpRequest) -> QuerySet[Any] | None:
+        """The rows that the table shows, all pages of it; None when a filter makes no sense."""
+        try:
+            rows: QuerySet[Any] = self.get_changelist_instance(request).get_queryset(request)
+        except (IncorrectLookupParameters, DisallowedModelAdminLookup):
+            return None
+        return rows
+
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Django's page for one row, after a step-up where this model wants one."""
         if self.step_up and not stepped_up(request):
@@ -202,3 +227,10 @@ class ConsoleAdmin(ModelAdmin):
 
     def log_deletions(self, *args: Any) -> None:
         """Nothing: see delete_model."""
+
+
+def _column_of(filter_: Any) -> str:
+    """What a filter of a table asks for: a field's name, a pair that begins with one, a class."""
+    if isinstance(filter_, str):
+        return filter_
+    return str(filter_[0] if isinstance(filter_, tuple) else filter_.parameter_name)

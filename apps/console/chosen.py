@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.http import HttpRequest
 
 from apps.administrators.models import Administrator
-from apps.administrators.scope import visible_ogs
+from apps.administrators.scope import permitted_paths, visible_ogs
 from apps.tenants.models import OrganizationGroup
 
 _SESSION_KEY: Final = "organization_group"
@@ -46,6 +46,14 @@ def chosen_og(request: HttpRequest) -> OrganizationGroup | None:
     return next((group for group in groups if group.pk == wanted), groups[0] if groups else None)
 
 
+def sees_every_row(request: HttpRequest) -> bool:
+    """Whether every group there is is the chosen one or below: mostly, the one company's root."""
+    og = chosen_og(request)
+    if og is None or permitted_paths(user_of(request), "console.read") is not None:
+        return False
+    return all(group.path.startswith(og.path) for group in groups_of(request))
+
+
 def of_chosen(request: HttpRequest, field: str) -> Q:
     """Rows whose group (`field`, a foreign key) is the chosen one or below; none without a group.
 
@@ -55,6 +63,8 @@ def of_chosen(request: HttpRequest, field: str) -> Q:
     og = chosen_og(request)
     if og is None:
         return Q(pk__in=[])
+    if sees_every_row(request):
+        return Q()
     ids = [group.pk for group in groups_of(request) if group.path.startswith(og.path)]
     if len(ids) > _IDS_AT_MOST:
         return Q(**{f"{field}__path__startswith": og.path})

@@ -66,6 +66,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Item, ...]], ...]] = (
         "System",
         (
             Item("Diagnostics", "troubleshoot", "console:diagnostics", "diagnostics.run"),
+            Item("A person's data", "person_search", "console:persons", "devices.export"),
             Item("Audit log", "history", "console:audit_auditentry_changelist", "audit.read"),
             Item(
                 "Administrators",

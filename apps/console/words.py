@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from apps.devices.models import Device, DeviceState
 from apps.history.stories import Entry
@@ -151,8 +152,32 @@ _REASONS: Final = {
     "no_push_token": Words("There is no push token: the phone must subscribe first."),
     "push_token_not_opened": Words("The push token can't be opened.", "Look at the master keys."),
     "relay_not_configured": Words("There is no CNS yet.", "Set Site URLs."),
-    "relay_unreachable": Words("The CNS can't be reached.", "Run the diagnostics of the relay."),
-    "push_app_unknown": Words("The relay has no push app for this app.", "Add it there."),
+    "app_not_allowed": Words("The relay has no push app for this app.", "Add it to the push apps."),
+    "provider_key_unusable": Words("The push app's credentials can't be used.", "Replace them."),
+    "connect_failed": Words("The CNS can't be reached.", "Run the diagnostics of the relay."),
+    "deadline_exceeded": Words(
+        "The CNS did not answer in time.", "Run the diagnostics of the relay."
+    ),
+    "tls_failed": Words(
+        "The CNS' certificate is not trusted or not pinned.", "Run the diagnostics of the relay."
+    ),
+    "proxy_failed": Words("The proxy to the CNS fails.", "Run the diagnostics of the relay."),
+    "answer_malformed": Words(
+        "What answers at the CNS' address is no CNS.", "Run the diagnostics of the relay."
+    ),
+    "version_unsupported": Words(
+        "The CNS is of another release.", "Run the diagnostics of the relay."
+    ),
+    "certificate_unknown": Words(
+        "The CNS does not know our Secure Channel Certificate.", "Run the diagnostics of the relay."
+    ),
+    "certificate_revoked": Words(
+        "The CNS has revoked our Secure Channel Certificate.", "Run the diagnostics of the relay."
+    ),
+    "clock_mismatch": Words("The CNS' clock and ours differ.", "Run the diagnostics of the relay."),
+    "audience_mismatch": Words(
+        "The CNS goes by another address.", "Run the diagnostics of the relay."
+    ),
 }
 _SUBSCRIPTION_STATES: Final = {
     SubscriptionState.PENDING: Words("Exchange is being asked to call us."),
@@ -248,6 +273,11 @@ def _both(state: Words, why: Words) -> Words:
 def level(name: str) -> str:
     """A content level in words."""
     return _LEVELS.get(name, plain(name))
+
+
+def clock(at: datetime | None) -> str:
+    """A time as pages write it; – for none."""
+    return date_format(at, "DATETIME_FORMAT") if at else "–"
 
 
 def since(at: datetime | None) -> str:

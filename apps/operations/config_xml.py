@@ -93,9 +93,17 @@ class Download:
 
 
 def export(
-    og: OrganizationGroup, password: str, by: By, *, with_master_key: bool = False
+    og: OrganizationGroup,
+    password: str,
+    by: By,
+    *,
+    with_master_key: bool = False,
+    register: bool = True,
 ) -> Download:
     """Make a `config.xml` for a group, with a secure channel key of its own; audited.
+
+    `register`: let a relay beside us know the key at once. It may then push to all apps of the
+    deployment, so that is for those who answer for the whole of it.
 
     Raises:
         ConfigRefused: `password_weak` or `cns_url_missing`.
@@ -109,7 +117,7 @@ def export(
     master_key = settings.ENS.master_key_file.read_text("utf-8-sig") if with_master_key else ""
     with transaction.atomic():
         row, private = keys.make(_label(og.name), SecureChannelKey.Use.EXPORTED)
-        registered = secure_channel.register_beside(row)
+        registered = register and secure_channel.register_beside(row)
         content = Configuration(
             og_guid=og.guid,
             og_name=og.name,

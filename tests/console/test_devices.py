@@ -110,8 +110,19 @@ def test_the_export_is_filtered_and_scoped(admin: Client, world: World) -> None:
     make_device(world.foreign, state="asleep")
     found = text(admin.get(f"{DEVICES}export/?state__exact=asleep"))
     assert len(found.splitlines()) == 2 and FOREIGN not in found
+    for query in ("state__exact=x", "found=x", "system=x", "system=9", "platform=%00"):
+        assert len(text(admin.get(f"{DEVICES}export/?{query}")).splitlines()) == 1, query
+    for query in ("foo=1", "mailbox__user_hmac__startswith=a", "p=x"):
+        assert admin.get(f"{DEVICES}export/?{query}").status_code in (200, 302), query
     desk = signed_in(world.people[Role.HELP_DESK])
     assert desk.get(f"{DEVICES}export/").status_code == 403
+
+
+def test_an_address_asks_for_no_column_that_is_no_filter(admin: Client, world: World) -> None:
+    make_device(world.mine)
+    for query in ("secret_hash__startswith=0", "uem_hmac__gt=", "og__path=x"):
+        assert admin.get(f"{DEVICES}?{query}").status_code == 400, query
+    assert admin.get(f"{DEVICES}?state__exact=active&o=1").status_code == 200
 
 
 def test_block_unblock_and_remove(admin: Client, world: World) -> None:

@@ -63,7 +63,8 @@ def chief(world: World) -> Client:
 
 @pytest.fixture(autouse=True)
 def cns(settings: Settings) -> None:
-    settings.ENS = settings.ENS.model_copy(update={"cns_url": "https://cns.example.com"})
+    here = "https://cns.example.com"
+    settings.ENS = settings.ENS.model_copy(update={"cns_url": here, "relay_audience": here})
 
 
 def download(client: Client, **form: Any) -> Any:
@@ -77,6 +78,8 @@ def test_config_xml_opens_with_its_password_only(world: World) -> None:
     assert (content.og_guid, content.cns_url) == (world.mine.guid, "https://cns.example.com")
     # Not an OG administrator's to take, whatever the form says.
     assert content.master_key == ""
+    # Nor may a key of theirs push to everybody's apps.
+    assert not content.registered and not Deployment.objects.exists()
     with pytest.raises(config_xml.ConfigRefused, match="password"):
         config_xml.unseal(file, GOOD + "x")
     entry = AuditEntry.objects.get(action="config.download")
@@ -86,7 +89,8 @@ def test_config_xml_opens_with_its_password_only(world: World) -> None:
 
 def test_a_system_administrator_may_take_the_master_key_along(chief: Client) -> None:
     assert config_xml.unseal(download(chief, with_master_key="on").content, GOOD).master_key
-    assert not config_xml.unseal(download(chief).content, GOOD).master_key
+    content = config_xml.unseal(download(chief).content, GOOD)
+    assert not content.master_key and content.registered
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -25,6 +26,7 @@ from apps.console import tables
 from apps.console.base import ConsoleAdmin, audit
 from apps.console.chosen import chosen_og, user_of
 from apps.console.site import refused, site
+from apps.tenants.models import OrganizationGroup
 
 
 class _Begins(TextFilter):
@@ -47,6 +49,10 @@ class _Action(_Begins):
 
 class _Days(RangeDateFilter):
     """From one day to another, both included, in UTC. The library's ends where the last begins."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = "day"
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         for name, lookup, days in (("at_from", "at__gte", 0), ("at_to", "at__lt", 1)):
@@ -124,14 +130,19 @@ class AuditAdmin(ConsoleAdmin):
         """The filtered log as CSV; that it was exported stands in it, too."""
         if not self.has_view_permission(request):
             return refused(request)
-        rows = self.get_changelist_instance(request).get_queryset(request)
+        rows = self.filtered(request)
+        if rows is None:
+            return redirect("console:audit_auditentry_changelist")
         audit(request, "audit.export", "audit log", chosen_og(request))
         lines = entries_as_csv(rows.iterator(chunk_size=2000))
         return tables.as_csv_lines("audit-log", lines)
 
-    @display(description="Organization group's path")
+    @display(description="Organization group")
     def group(self, obj: AuditEntry) -> str:
-        return obj.og_path or "the whole deployment"
+        if not obj.og_path:
+            return "the whole deployment"
+        found = OrganizationGroup.objects.filter(path=obj.og_path).first()
+        return found.name if found else f"{obj.og_path}, which is gone"
 
     @display(description="Before")
     def was(self, obj: AuditEntry) -> SafeString | str:

@@ -152,12 +152,12 @@ class DeviceAdmin(ConsoleAdmin):
         return str(obj.og.name)
 
     @display(description="Last check-in", ordering="last_checkin_at")
-    def last_checkin(self, obj: Device) -> Any:
-        return obj.last_checkin_at
+    def last_checkin(self, obj: Device) -> str:
+        return words.clock(obj.last_checkin_at)
 
     @display(description="Joined", ordering="created_at")
-    def joined(self, obj: Device) -> Any:
-        return obj.created_at
+    def joined(self, obj: Device) -> str:
+        return words.clock(obj.created_at)
 
     def get_actions(self, request: HttpRequest) -> Any:
         """None for those who may only look."""
@@ -223,7 +223,9 @@ class DeviceAdmin(ConsoleAdmin):
         og = chosen_og(request)
         if og is None or not may(user_of(request), "devices.export", og):
             return refused(request)
-        rows = self.get_changelist_instance(request).get_queryset(request)
+        rows = self.filtered(request)
+        if rows is None:
+            return redirect(_LIST)
         audit(request, "device.export", "devices", og, None, {"filters": sorted(request.GET)})
         values = rows.prefetch_related(None).values_list(*_COLUMNS.values())
         return tables.as_csv("devices", _COLUMNS, values.iterator(chunk_size=2000))
@@ -237,7 +239,8 @@ class DeviceAdmin(ConsoleAdmin):
     ) -> HttpResponse:
         """A device's page: how it is, why, and its story."""
         device = self._device(request, object_id)
-        return show(request, "console/device.html", _called(device), self._context(request, device))
+        title = f"Phone {_called(device)}"  # the frame would write IPhone
+        return show(request, "console/device.html", title, self._context(request, device))
 
     def _context(self, request: HttpRequest, device: Device) -> dict[str, Any]:
         current = device.mailbox.current_subscription

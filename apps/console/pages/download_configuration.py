@@ -72,7 +72,8 @@ def download_configuration(request: HttpRequest) -> HttpResponse:
     if not may(user_of(request), "config.download", og):
         raise PermissionDenied
     form = _Password(og.name, request.POST or None)
-    if not may(user_of(request), "system.change", None):
+    answers_for_all = may(user_of(request), "system.change", None)
+    if not answers_for_all:
         del form.fields["with_master_key"]
     if request.method == "POST" and form.is_valid():
         try:
@@ -81,6 +82,7 @@ def download_configuration(request: HttpRequest) -> HttpResponse:
                 form.cleaned_data["password"],
                 by(request),
                 with_master_key=form.cleaned_data.get("with_master_key", False),
+                register=answers_for_all,
             )
         except config_xml.ConfigRefused as refused:
             form.add_error(None, str(refused))
@@ -91,8 +93,13 @@ def download_configuration(request: HttpRequest) -> HttpResponse:
     context = {
         "form": form,
         "words": f"The file names {og.name}, the CNS with its pins, and a secure channel key made "
-        "for it, which you can revoke under Secure Channel Certificate. Every download is in the "
-        "audit log.",
+        "for it, which can be revoked under Secure Channel Certificate. "
+        + (
+            ""
+            if answers_for_all
+            else "A system administrator has to register its certificate at the relay. "
+        )
+        + "Every download is in the audit log.",
         "button": "Download config.xml",
         "back": reverse("console:index"),
     }
