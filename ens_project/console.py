@@ -255,6 +255,7 @@ def _look() -> dict[str, Any]:
                 {"rel": "icon", "type": "image/svg+xml", "href": "apps.console.appearance.icon"}
             ],
             "STYLES": ["apps.console.appearance.stylesheet"],
+            "SCRIPTS": ["apps.console.appearance.script"],
             "SIDEBAR": {
                 "show_search": False,
                 "command_search": False,

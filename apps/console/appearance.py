@@ -18,6 +18,11 @@ def stylesheet(request: HttpRequest) -> str:
     return static("console/console.css")
 
 
+def script(request: HttpRequest) -> str:
+    """The address of what makes the library's pages easier to hear."""
+    return static("console/accessible.js")
+
+
 def icon(request: HttpRequest) -> str:
     """The address of the icon that browsers show beside the title."""
     return static("console/icon.svg")

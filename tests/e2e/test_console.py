@@ -90,6 +90,7 @@ def test_from_nothing_to_a_blocked_phone(stand: Stand, chromium: Browser, axe: A
         visitor.sign_in(ADMINISTRATOR, stand.console_password)
         token = walk.set_up(visitor, stand)
         walk.create_token(visitor, MARKUP)
+        _can_be_heard(visitor)
         phone = _rings(road, token)
         walk.every_page(visitor)
         _what_phones_say_is_text(visitor)
@@ -112,6 +113,14 @@ def _rings(road: Road, token: str) -> Phone:
     road.exchange.deliver(user, "Hello")
     road.rings(phone, "Hello")
     return phone
+
+
+def _can_be_heard(visitor: Visitor) -> None:
+    """Lines are called what they say, without their icons; the content can be jumped to."""
+    page = visitor.go("tenants/mailsystem/")
+    line = visitor.sidebar().get_by_role("link", name="Mail systems", exact=True)
+    expect(line).to_have_count(1)
+    expect(page.get_by_role("main")).to_have_count(1)
 
 
 def _what_phones_say_is_text(visitor: Visitor) -> None:

@@ -158,7 +158,7 @@ def _lines(visitor: Visitor) -> list[str]:
 
 
 def _named(line: str) -> str:
-    return line.lower().replace(" ", "-")
+    return line.lower().replace("'", "").replace(" ", "-")
 
 
 def diagnose(visitor: Visitor) -> None:
