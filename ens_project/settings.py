@@ -91,6 +91,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         f"PRAGMA synchronous={'NORMAL' if RELAY_ONLY else 'FULL'}; "
         "PRAGMA secure_delete=ON; PRAGMA busy_timeout=20000;",
     }
+    if not ENS.database_url:
+        # Nobody else's to read; what SQLite makes beside it takes after it.
+        _sqlite.touch(mode=0o600, exist_ok=True)
     # A file, as in life: threads of an in-memory database lock each other's tables.
     DATABASES["default"]["TEST"] = {"NAME": str(ENS.data_dir / "test.sqlite3")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":

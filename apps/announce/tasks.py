@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from functools import lru_cache
+from contextlib import suppress
 from typing import Final
 
 from celery import shared_task
 from celery.signals import worker_shutting_down
 from django.conf import settings
+from django.db import DatabaseError
 
 from apps.announce.drain import Drain
 from apps.announce.mailbox_job import MailboxJob
 from apps.announce.pushing import Pusher
-from apps.cns.client import Service
-from apps.cns.configured import shared_client
+from apps.cns.client import CnsClient, Service
+from apps.cns.configured import usable_client
 from apps.eventlog.factory import get_log
 from apps.history import counters, names
 from apps.subscriptions.poke import DRAIN_TASK
@@ -26,7 +28,10 @@ _RUN_S: Final = 20.0
 _LINGER_S: Final = 2.0
 # Waiting jobs cost little; what they wait for is limited per mail server and at the relay.
 _MAILBOXES_AT_ONCE: Final = 1000
+# A roll of the signing key holds within five seconds: LOOK_AGAIN_S and this.
+_LOOK_S: Final = 2.0
 _one_at_a_time = threading.Lock()
+_made: Drain | None = None
 
 
 @shared_task(name=DRAIN_TASK)
@@ -36,14 +41,33 @@ def drain() -> int:
         return 0
     counters.count(names.DRAIN_RUNS)
     try:
-        return background.run(_drain().run(_RUN_S, _LINGER_S))
+        # Asked each time: it looks now and then whether CNS or key are others now.
+        cns = usable_client()
+        return 0 if cns is None else _run(cns)
     finally:
         _one_at_a_time.release()
 
 
-@lru_cache(maxsize=1)
-def _drain() -> Drain:
-    cns = shared_client()
+def _run(cns: CnsClient) -> int:
+    """One run of the drain, in the loop's thread; meanwhile, see whether CNS or key change."""
+    global _made
+    if _made is None:
+        _made = _drain(cns)
+    running = asyncio.run_coroutine_threadsafe(
+        _made.run(_RUN_S, _LINGER_S), background.background_loop()
+    )
+    while True:
+        try:
+            return running.result(timeout=_LOOK_S)
+        except TimeoutError:
+            if running.done():
+                raise
+            # A database that is away is the drain's own to notice.
+            with suppress(DatabaseError):
+                usable_client()
+
+
+def _drain(cns: CnsClient) -> Drain:
     pushers: dict[Service, Pusher] = {
         "apns": Pusher(cns, "apns"),
         "fcm": Pusher(cns, "fcm"),
@@ -55,5 +79,5 @@ def _drain() -> Drain:
 @worker_shutting_down.connect
 def _finish(**_: object) -> None:
     """On SIGTERM: claim nothing more; Celery waits for the task, which ends within its deadline."""
-    if _drain.cache_info().currsize:
-        _drain().stop()
+    if _made is not None:
+        _made.stop()

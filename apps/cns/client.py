@@ -81,6 +81,18 @@ class CnsClient:
         self._deadline_s = deadline_s
         self._http = Client(proxy=proxy)
 
+    def move_to(self, url: str, pins: Sequence[str], ca_pem: str, *, proxy: Proxy | None) -> Client:
+        """Call another address, or the same in another way, from now on.
+
+        Returns the connections of before: who moves the client closes them when the calls that
+        are under way have been answered.
+        """
+        before = self._http
+        self._audience = _ENDPOINT.sub("", url).rstrip("/")
+        self._tls = Tls(ca_pem=ca_pem, pins=tuple(pins))
+        self._http = Client(proxy=proxy)
+        return before
+
     def sign_with(self, key_pem: bytes) -> None:
         """Sign with another key from now on.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from typing import Final
@@ -14,13 +15,23 @@ from apps.cns.channel import ChannelUnusable
 from apps.cns.client import CnsClient
 from apps.cns.site import CnsNotConfigured, CnsSite, content_of, current_site
 from apps.wire import background
+from apps.wire.client import Client
 
-__all__ = ["CnsNotConfigured", "configured_client", "forget", "key_of_file", "shared_client"]
+__all__ = [
+    "CnsNotConfigured",
+    "configured_client",
+    "forget",
+    "key_of_file",
+    "shared_client",
+    "usable_client",
+]
 
 
 # How long a process may go on signing with the key before.
-LOOK_AGAIN_S: Final = 5.0
+LOOK_AGAIN_S: Final = 3.0
 _LONGEST_CALL_S: Final = 30.0
+_told = False
+log = logging.getLogger(__name__)
 
 
 def configured_client(key_pem: bytes | None = None) -> CnsClient:
@@ -73,24 +84,23 @@ class _Shared:
     def _look(self) -> None:
         row, site = keys.current(), current_site()
         thumbprint = row.thumbprint if row else ""
-        if self._client is None or site != self._site:
-            before = self._client
+        if self._client is None:
             self._client = _client(site, keys.pem(row) if row else None)
-            if before is not None:
-                _close_later(before)
-        elif thumbprint != self._thumbprint:
-            # The connections stay; only what is signed from now on is signed by another.
+        # The client stays the same one: who holds it need not ask again.
+        elif site != self._site:
+            _close_later(self._client.move_to(site.url, site.pins, site.ca_pem, proxy=site.proxy))
+        if self._site is not None and thumbprint != self._thumbprint:
             self._client.sign_with(keys.pem(row) if row else key_of_file())
         self._site, self._thumbprint = site, thumbprint
         self._look_at = time.monotonic() + LOOK_AGAIN_S
 
 
-def _close_later(client: CnsClient) -> None:
-    """Close a client when the calls that it has under way are answered or given up."""
+def _close_later(connections: Client) -> None:
+    """Close connections when the calls on them are answered or given up."""
 
     async def close() -> None:
         await asyncio.sleep(_LONGEST_CALL_S)
-        await client.close()
+        await connections.close()
 
     asyncio.run_coroutine_threadsafe(close(), background.background_loop())
 
@@ -107,6 +117,23 @@ def shared_client() -> CnsClient:
         CnsNotConfigured: as `configured_client`.
     """
     return _shared.client()
+
+
+def usable_client() -> CnsClient | None:
+    """`shared_client`, or None, with a warning the first time, where nothing is configured.
+
+    For tasks that come every second, from the first minute of an installation on.
+    """
+    global _told
+    try:
+        client = shared_client()
+    except CnsNotConfigured as error:
+        if not _told:
+            log.warning("no phone can be reached yet: %s", error)
+        _told = True
+        return None
+    _told = False
+    return client
 
 
 def forget() -> None:

@@ -334,11 +334,16 @@ def _moved(facts: dict[str, str]) -> _Told:
     return to.capitalize(), meaning, look
 
 
+_ANNOUNCED: Final = "Mail announced"
+
+
 def _push(what: str) -> Any:
     def tell(facts: dict[str, str]) -> _Told:
         result, why = facts.get("result", ""), facts.get("reason", "")
         took = f" in {int(facts['ms']):,} ms" if facts.get("ms", "").isdecimal() else ""
-        told = f"Said: {level(facts['told'])}" if "told" in facts else ""
+        # A badge says neither sender nor subject, whatever may be told.
+        says = "told" in facts and what == _ANNOUNCED
+        told = f"Said: {level(facts['told'])}" if says else ""
         if facts.get("encrypted") == "True":
             told += ", encrypted"
         if result == "accepted":
@@ -360,7 +365,7 @@ def _subscription(facts: dict[str, str]) -> _Told:
 _TELLERS: Final = {
     "moved": _moved,
     "subscription": _subscription,
-    "announcement": _push("Mail announced"),
+    "announcement": _push(_ANNOUNCED),
     "badge": _push("Badge corrected"),
     "wake_up": _push("Woken silently"),
     "reconnect_push": _push("User asked to open the app"),

@@ -10,7 +10,7 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 from django.conf import settings
 
-from apps.cns.configured import shared_client
+from apps.cns.configured import usable_client
 from apps.eventlog.factory import get_log
 from apps.subscriptions import ending, scan, wakeups
 from apps.subscriptions.joining import Joiner
@@ -51,7 +51,8 @@ def wake() -> int:
     if not _one_waker.acquire(blocking=False):
         return 0
     try:
-        return wakeups.send_due(shared_client(), settings.ENS.wakeups_a_second)
+        cns = usable_client()
+        return 0 if cns is None else wakeups.send_due(cns, settings.ENS.wakeups_a_second)
     finally:
         _one_waker.release()
 

@@ -122,5 +122,16 @@ def test_a_running_process_follows_within_seconds(
     row = site_row()
     row.url = "https://console.example.com"
     row.save()
-    assert configured.shared_client() is not first
+    # Who has held it from the start calls the new address, too.
+    assert configured.shared_client() is first
+    assert first._audience == "https://console.example.com"
     configured.forget()
+
+
+def test_nothing_configured_is_said_once(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(settings, cns_url=None)
+    configured.forget()
+    assert [configured.usable_client() for _ in range(3)] == [None] * 3
+    assert len(caplog.records) == 1 and caplog.records[0].levelname == "WARNING"
