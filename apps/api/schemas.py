@@ -129,6 +129,7 @@ class DeviceRef(Strict):
     uem_id = _line(128, required=False, default="")
     eas_id = _line(128, required=False, default="")
     model = _line(100, required=False, default="")
+    name = _line(100, required=False, default="")
     os_version = _line(40, required=False, default="")
     app_version = _line(40, required=False, default="")
 

@@ -352,4 +352,6 @@ def _description(claims: dict[str, Any], ews_url: str) -> Description:
         model_name=ref.get("model", ""),
         os_version=ref.get("os_version", ""),
         app_version=ref.get("app_version", ""),
+        user_name=claims["email"].rpartition("@")[0],
+        device_name=ref.get("name", ""),
     )

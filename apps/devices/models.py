@@ -95,6 +95,9 @@ class Device(models.Model):
     model_name = models.CharField(max_length=100, blank=True, default="")
     os_version = models.CharField(max_length=40, blank=True, default="")
     app_version = models.CharField(max_length=40, blank=True, default="")
+    # What people call it, where the group asks for that (labels.py); the kind says which name.
+    label_kind = models.CharField(max_length=12, blank=True, default="")
+    label_sealed = models.BinaryField(null=True)
     last_checkin_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=clock.now)
 

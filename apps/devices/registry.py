@@ -16,7 +16,7 @@ from django.db import IntegrityError, transaction
 from django.dispatch import Signal
 
 from apps import clock
-from apps.devices import blocks
+from apps.devices import blocks, labels
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.tenants.models import MailSystem, OrganizationGroup
 from apps.vault.lookup import lookup_hmac
@@ -71,6 +71,8 @@ class Description:
     model_name: str = ""
     os_version: str = ""
     app_version: str = ""
+    user_name: str = field(default="", repr=False)
+    device_name: str = field(default="", repr=False)
 
 
 def user_id(address: str) -> str:
@@ -133,6 +135,7 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.eas_hmac = blocks.name("eas", said.eas_id)[1] if said.eas_id else ""
     device.model_name, device.os_version = said.model_name, said.os_version
     device.app_version = said.app_version
+    labels.set_label(device, og, said.user_name, said.device_name)
     device.save()
     _tell(device.id, DeviceState.JOINING, "")
     return device, secret
@@ -339,7 +342,12 @@ def retire_dead_token(device_id: uuid.UUID, token: str, dead_since: datetime | N
 def disarm(device_id: uuid.UUID) -> None:
     """Drop a device's push token, secret and content key: nothing can be sent or asked any more."""
     Device.objects.filter(id=device_id).update(
-        push_token_sealed=b"", secret_hash="", content_key="", proved_at=None
+        push_token_sealed=b"",
+        secret_hash="",
+        content_key="",
+        proved_at=None,
+        label_kind="",
+        label_sealed=None,
     )
 
 

@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 
 from apps.audit import service as audit
 from apps.audit.models import AuditEntry
+from apps.devices.labels import label_of
 from apps.devices.models import Block, Device, Mailbox
 from apps.devices.registry import user_hmac
 from apps.eventlog.factory import get_log
@@ -116,6 +117,7 @@ def _device(device: Device) -> dict[str, Any]:
         found[name] = at.isoformat() if at else None
     found["push_token_held"] = bool(device.push_token_sealed)
     found["content_key"] = device.content_key
+    found["label"] = label_of(device)
     found["story"] = [
         {"at": entry.at.isoformat(), "kind": entry.kind, **entry.facts}
         for entry in stories.story(device.id)

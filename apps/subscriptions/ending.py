@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, IntegrityError, transaction
 from django.db.models import Exists, F, OuterRef, Q
 
 from apps import clock
-from apps.devices import registry
+from apps.devices import labels, registry
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.eventlog.factory import get_log
 from apps.keypairs import sealing
@@ -149,6 +149,7 @@ def housekeeping() -> None:
     ended.filter(state_at__lt=now - ENDED_KEPT).delete()
     RefusedCredential.objects.filter(refused_at__lt=now - REFUSAL_REMEMBERED).delete()
     _clear_devices(now)
+    labels.clear_unwanted()
     _clear_mailboxes(now)
     get_log().purge()
 

@@ -25,6 +25,7 @@ from apps.console.base import ConsoleAdmin, audit
 from apps.console.chosen import administrator_of, chosen_og, user_of
 from apps.console.site import refused, show, site
 from apps.devices import blocks
+from apps.devices.labels import label_of
 from apps.devices.models import Device, DeviceState
 from apps.devices.registry import user_hmac
 from apps.history import stories
@@ -370,9 +371,10 @@ def _hmacs(kind: device_actions.Named, value: str) -> list[str]:
 
 
 def _called(device: Device) -> str:
-    """What people call a phone; devices name their models themselves."""
+    """What people call a phone; devices name their models, and perhaps themselves."""
     said = words.plain(device.model_name) or words.PLATFORMS.get(device.platform, device.platform)
-    return f"{said} · {str(device.pk)[:8]}"
+    label = words.plain(label_of(device))
+    return " · ".join(filter(None, (label, said, str(device.pk)[:8])))
 
 
 # The columns of an export, and where each comes from.

@@ -22,6 +22,7 @@ from unfold.widgets import (
 )
 
 import apps.announce.policy
+import apps.devices.labels
 import apps.keypairs.policy
 import apps.subscriptions.settings  # noqa: F401 - all register their sections
 from apps.administrators.scope import may
