@@ -130,7 +130,7 @@ def test_it_is_ready(watched: Stand) -> None:
         "checks": {"database": "ok", "event_log": "ok", "broker": "ok"},
     }
     relay = requests.get(f"{watched.relay_url}/nws/ready", timeout=9)
-    assert relay.json() == {"status": "ok", "checks": {"database": "ok"}}
+    assert relay.json() == {"status": "ok", "checks": {"database": "ok", "push_apps": "ok"}}
 
 
 def test_a_normal_end_writes_what_was_counted(tmp_path: Path) -> None:

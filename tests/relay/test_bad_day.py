@@ -144,13 +144,15 @@ async def kill_now_and_then(day: Day, of: int) -> None:
 
 
 def bursts(day: Day, stop: threading.Event) -> None:
-    """A fifth of a second of refusals in every second."""
-    reasons = ("TooManyRequests", "ServiceUnavailable")
-    nth = 0
-    while not stop.wait(1.0):
-        fault = Fault("refuse", seconds=0.2, reason=reasons[nth % 2], retry_after_s=1)
-        day.thread.apns.faults.order(fault)
-        nth += 1
+    """A fifth of a second of refusals in every second, now of one kind, now of the other.
+
+    Of the kind that has been met less: some bursts find no relay alive.
+    """
+    kinds = ((429, "TooManyRequests"), (503, "ServiceUnavailable"))
+    apns = day.thread.apns
+    while not stop.wait(0.8):
+        _, reason = min(kinds, key=lambda kind: apns.answers[kind])
+        apns.faults.order(Fault("refuse", seconds=0.2, reason=reason, retry_after_s=1))
 
 
 def devices_with(tokens: list[str]) -> dict[str, uuid.UUID]:

@@ -23,6 +23,8 @@ from tests.relay.conftest import TEAM, Site
 from tests.relay.servers import RelayProcess
 
 OWN_APP = "com.example.changing"
+# What each process remembers of callers and apps, with a little room (five seconds are promised).
+KNOWN_S = 1.2
 
 
 def new_key(site: Site) -> tuple[str, tuple[Any, ...]]:
@@ -65,9 +67,11 @@ def test_replaced_credentials_serve_in_every_process_at_once(site: Site) -> None
         said = site.relay.manage("relay_push_app", "replace", *fresh)
         assert "shared with: ours" in said
         assert "TROUBLE" not in said
+        time.sleep(KNOWN_S)
         for process in both:
             assert ask(site, process, site.push(token, app=OWN_APP)) == ("accepted", "")
         site.relay.manage("relay_push_app", "unshare", "--app", OWN_APP, "--with", "ours")
+        time.sleep(KNOWN_S)
         for process in both:
             push = site.push(token, app=OWN_APP)
             assert ask(site, process, push) == ("failed", "app_not_allowed")
