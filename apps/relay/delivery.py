@@ -79,7 +79,9 @@ def _answers(
     counted: Counter[tuple[str, str]] = Counter()
     try:
         for some in chain([refused], sending.answers() if sending else ()):
-            counted.update((outcome.status, outcome.reason) for _, outcome in some)
+            for _, outcome in some:
+                if outcome.status != "accepted":
+                    counted[outcome.status, outcome.reason] += 1
             if some:
                 yield some
     finally:
@@ -179,6 +181,5 @@ def _remember(apps: Mapping[str, PushApp], sending: _Sending) -> None:
 def _log(deployment: Deployment, counted: Counter[tuple[str, str]]) -> None:
     """Count what was not accepted: reasons only, no token, no content."""
     for (status, reason), times in counted.items():
-        if status != "accepted":
-            level = WARNING if status == "failed" else INFO
-            logger.log(level, "%s: %d %s (%s)", deployment, times, status, reason)
+        level = WARNING if status == "failed" else INFO
+        logger.log(level, "%s: %d %s (%s)", deployment, times, status, reason)

@@ -21,7 +21,7 @@ from apps.relay.batch import PROTOCOL_VERSION, Item, parse_batch
 from apps.relay.delivery import deliver
 from apps.relay.models import Deployment
 from apps.relay.problems import Refused, problem
-from apps.relay.providers import Outcome
+from apps.relay.providers import ACCEPTED, Outcome
 from apps.relay.signature import verify
 
 logger = getLogger(__name__)
@@ -29,7 +29,6 @@ logger = getLogger(__name__)
 # 500 notifications of 4 KB, with room for their other members and escapes.
 MAX_BODY_BYTES = 4 * 1024 * 1024
 LINES = "application/x-ndjson"
-_ACCEPTED = Outcome("accepted")
 
 
 @csrf_exempt
@@ -84,7 +83,8 @@ def _lines(
 
 
 def _outcome_line(one: str, outcome: Outcome) -> bytes:
-    if outcome == _ACCEPTED:
+    # The same object, mostly, which is quicker told than an equal one.
+    if outcome is ACCEPTED or outcome == ACCEPTED:
         # Nearly all are, and an id is a UUID: nothing in it needs an escape.
         return b'{"id":"%b","status":"accepted"}\n' % one.encode("ascii")
     return _line(outcome.as_json(one))

@@ -62,6 +62,9 @@ class Outcome:
         return found
 
 
+ACCEPTED = Outcome("accepted")
+
+
 @dataclass(frozen=True, slots=True)
 class OpenApp:
     """A push app with its credentials opened, for as long as one call takes.

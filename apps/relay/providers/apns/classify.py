@@ -11,7 +11,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from apps.relay.providers import Outcome
+from apps.relay.providers import ACCEPTED, Outcome
 from apps.wire.client import Response
 from apps.wire.errors import TlsFailed, WireError
 
@@ -35,14 +35,13 @@ _RETRY_AFTER_S = {
 }
 _DEFAULT_RETRY_AFTER_S = 2.0
 _LONGEST_RETRY_AFTER_S = 3600.0
-_ACCEPTED = Outcome("accepted")
 _REASON = re.compile(r"[A-Za-z]{1,64}")
 
 
 def classify(response: Response) -> Outcome:
     """The outcome of a notification that APNs has answered."""
     if response.status == 200:
-        return _ACCEPTED
+        return ACCEPTED
     content = _content(response.body)
     reason = content.get("reason")
     if not isinstance(reason, str) or not _REASON.fullmatch(reason):
