@@ -73,12 +73,15 @@ def refused(request: HttpRequest) -> HttpResponse:
     return show(request, "console/refused.html", "Not allowed", status=403)
 
 
-def confirm(request: HttpRequest, title: str, question: str, back: str) -> HttpResponse:
+def confirm(
+    request: HttpRequest, title: str, question: str, back: str, button: str = "Yes, do it"
+) -> HttpResponse:
     """Ask before an action: django-unfold's buttons are links, and a link must change nothing.
 
     The action's view shows this for a GET and acts on the POST to its own address.
     """
-    return show(request, "console/confirm.html", title, {"question": question, "back": back})
+    context = {"words": question, "back": back, "button": button, "danger": True}
+    return show(request, "console/form.html", title, context)
 
 
 class ConsoleSite(UnfoldAdminSite):

@@ -10,6 +10,7 @@ from typing import Final
 from django.db import transaction
 from django.utils import timezone
 
+from apps.tenants.groups import plain_name
 from apps.tenants.models import ApiToken, OrganizationGroup
 
 PREFIX = "ens_"
@@ -21,17 +22,28 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def issue_token(og: OrganizationGroup, label: str, expires_at: datetime | None = None) -> str:
-    """Make a token (`ens_` and 256 random bits in base64url) and return it, the only time."""
+def make_token(
+    og: OrganizationGroup, label: str, expires_at: datetime | None = None
+) -> tuple[ApiToken, str]:
+    """Make a token (`ens_` and 256 random bits in base64url): its row, and itself, the only time.
+
+    Raises:
+        ValueError: the label is none (groups.plain_name).
+    """
     token = PREFIX + secrets.token_urlsafe(32)
-    ApiToken.objects.create(
+    made = ApiToken.objects.create(
         og=og,
         token_hash=_hash(token),
-        label=label,
+        label=plain_name(label),
         created_at=timezone.now(),
         expires_at=expires_at,
     )
-    return token
+    return made, token
+
+
+def issue_token(og: OrganizationGroup, label: str, expires_at: datetime | None = None) -> str:
+    """`make_token`, for those who need no more than the token."""
+    return make_token(og, label, expires_at)[1]
 
 
 def authenticate(token: str) -> OrganizationGroup | None:
@@ -50,10 +62,10 @@ def authenticate(token: str) -> OrganizationGroup | None:
     return found.og
 
 
-def rotate_token(old: ApiToken, overlap: timedelta) -> str:
+def rotate_token(old: ApiToken, overlap: timedelta) -> tuple[ApiToken, str]:
     """Make a token that takes the place of another, which is good for `overlap` longer at most.
 
-    Returns the new token, the only time.
+    Returns the new one's row, and itself, the only time.
 
     Raises:
         ValueError: the other one is revoked or expired already: there is nothing to take over.
@@ -62,11 +74,11 @@ def rotate_token(old: ApiToken, overlap: timedelta) -> str:
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
         raise ValueError("this token is no longer good")
     with transaction.atomic():
-        token = issue_token(old.og, old.label)
+        made = make_token(old.og, old.label)
         last = now + overlap
         if old.expires_at is None or old.expires_at > last:
             ApiToken.objects.filter(pk=old.pk).update(expires_at=last)
-    return token
+    return made
 
 
 def revoke(token: ApiToken) -> bool:

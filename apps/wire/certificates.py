@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import io
 import socket
-from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -19,7 +17,7 @@ from urllib.parse import urlsplit
 import pycurl
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from apps.wire.client import AddressCheck
 from apps.wire.errors import (
@@ -30,6 +28,7 @@ from apps.wire.errors import (
     TlsFailed,
     WireError,
 )
+from apps.wire.pins import spki_pin
 from apps.wire.trust import trust_options
 
 _MOST_BYTES: Final = 64 * 1024
@@ -243,14 +242,14 @@ def _pem(fields: Any) -> list[str]:
 def _certificate(pem: str) -> Certificate:
     try:
         read = x509.load_pem_x509_certificate(pem.encode("ascii"))
-        key = read.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        pin = spki_pin(read)
         subject, issuer = read.subject.rfc4514_string(), read.issuer.rfc4514_string()
     except ValueError:
         raise TlsFailed("certificate_malformed") from None
     return Certificate(
         subject=subject[:300],
         issuer=issuer[:300],
-        pin=b64encode(sha256(key).digest()).decode("ascii"),
+        pin=pin,
         fingerprint=read.fingerprint(SHA256()).hex(":").upper(),
         not_before=read.not_valid_before_utc,
         not_after=read.not_valid_after_utc,

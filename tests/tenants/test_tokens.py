@@ -63,7 +63,8 @@ def test_revoking_touches_neither_other_labels_nor_other_groups(og: Organization
 def test_a_rotated_token_works_until_the_overlap_ends(og: OrganizationGroup) -> None:
     old = issue_token(og, "phones")
     row = ApiToken.objects.get()
-    new = rotate_token(row, timedelta(days=7))
+    made, new = rotate_token(row, timedelta(days=7))
+    assert (made.label, made.pk != row.pk) == (row.label, True)
     assert authenticate(old) == authenticate(new) == og
     row.refresh_from_db()
     assert row.expires_at is not None

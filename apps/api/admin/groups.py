@@ -178,13 +178,12 @@ class Tokens(AdminView):
         if asked["expires_at"] is not None and asked["expires_at"] <= timezone.now():
             raise Problem("refused", "this time is over already")
         try:
-            label = groups.plain_name(asked["label"])
+            with transaction.atomic():
+                made, token = tokens.make_token(og, asked["label"], asked["expires_at"])
+                after = {"expires_at": asked["expires_at"]}
+                self.audit("token.create", made.label, og, None, after)
         except ValueError as error:
             raise Problem("refused", str(error)) from None
-        with transaction.atomic():
-            token = tokens.issue_token(og, label, asked["expires_at"])
-            made = ApiToken.objects.filter(og=og, label=label).latest("id")
-            self.audit("token.create", label, og, None, {"expires_at": asked["expires_at"]})
         return Response(_token(made) | {"token": token}, status=201)
 
 
@@ -199,12 +198,11 @@ class TokenRotation(AdminView):
         overlap = timedelta(hours=checked(schemas.TokenRotate, request.data)["overlap_hours"])
         try:
             with transaction.atomic():
-                token = tokens.rotate_token(row, overlap)
+                made, token = tokens.rotate_token(row, overlap)
                 after = {"old_ends_at": timezone.now() + overlap}
                 self.audit("token.rotate", row.label, row.og, None, after)
         except ValueError as error:
             raise Problem("refused", str(error)) from None
-        made = ApiToken.objects.filter(og=row.og, label=row.label).latest("id")
         return Response(_token(made) | {"token": token}, status=201)
 
 

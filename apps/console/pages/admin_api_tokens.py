@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-from datetime import timedelta
 from typing import Any, ClassVar
 
 from django import forms
@@ -14,7 +12,6 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from unfold.decorators import display
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -28,9 +25,9 @@ from apps.administrators.roles import PERMISSIONS
 from apps.administrators.scope import may, may_somewhere
 from apps.console.base import ConsoleAdmin
 from apps.console.chosen import administrator_of, chosen_og, user_of
-from apps.console.pages.api_tokens import LIVES
 from apps.console.site import confirm, show, site
 from apps.console.stepup import step_up_required
+from apps.console.tokens import LIVES, TokenState, good_until, shown_once
 
 
 class _NewToken(forms.Form):
@@ -52,7 +49,7 @@ class _NewToken(forms.Form):
 
 
 @admin.register(AdminApiToken, site=site)
-class AdminApiTokenAdmin(ConsoleAdmin):
+class AdminApiTokenAdmin(TokenState, ConsoleAdmin):
     """The visitor's own tokens; those of all for who manages administrators."""
 
     add_permission = "console.read"
@@ -86,16 +83,6 @@ class AdminApiTokenAdmin(ConsoleAdmin):
         # The rows are one's own (get_queryset), or everything is.
         return permission is not None and may_somewhere(user_of(request), permission)
 
-    @display(
-        description="State",
-        label={"Valid": "success", "Expired": "warning", "Revoked": "danger"},
-    )
-    def condition(self, obj: AdminApiToken) -> str:
-        if obj.revoked_at is not None:
-            return "Revoked"
-        expired = obj.expires_at is not None and obj.expires_at <= timezone.now()
-        return "Expired" if expired else "Valid"
-
     @display(description="It may")
     def may_do(self, obj: AdminApiToken) -> str:
         return "; ".join(PERMISSIONS.get(name, name) for name in obj.scopes)
@@ -119,8 +106,7 @@ class AdminApiTokenAdmin(ConsoleAdmin):
         assert og is not None
         form = _NewToken(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            days = form.cleaned_data["days"]
-            until = timezone.now() + timedelta(days=int(days)) if days else None
+            until = good_until(form.cleaned_data["days"])
             asked = form.cleaned_data
             try:
                 with transaction.atomic():
@@ -132,7 +118,15 @@ class AdminApiTokenAdmin(ConsoleAdmin):
             except TokenRefused as refused:
                 form.add_error(None, f"Not possible: {refused}.")
             else:
-                return _shown_once(request, made, token)
+                return shown_once(
+                    request,
+                    made,
+                    token,
+                    title="Your new admin API token",
+                    words="It goes into the Authorization header as Bearer token.",
+                    file="ens-admin-api-token.txt",
+                    back=reverse("console:administrators_adminapitoken_changelist"),
+                )
         context = {
             "form": form,
             "words": f"For {og.name} and the groups below it. It is shown once.",
@@ -155,16 +149,3 @@ class AdminApiTokenAdmin(ConsoleAdmin):
                 self.audit(request, "revoke", token)
         messages.success(request, f"“{token}” is revoked.")
         return redirect(page)
-
-
-def _shown_once(request: HttpRequest, made: AdminApiToken, token: str) -> HttpResponse:
-    text = f"Admin API token ({made.label})\r\n{token}\r\n"
-    context = {
-        "token": token,
-        "file": base64.b64encode(text.encode()).decode(),
-        "made": made,
-        "file_name": "ens-admin-api-token.txt",
-        "words": "It goes into the Authorization header as Bearer token.",
-        "list_url": reverse("console:administrators_adminapitoken_changelist"),
-    }
-    return show(request, "console/token_created.html", "Your new admin API token", context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import timedelta
 from typing import Any, ClassVar, Final
 
@@ -13,23 +12,16 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
-from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.administrators.scope import may
 from apps.console.base import ConsoleAdmin
 from apps.console.chosen import chosen_og, user_of
-from apps.console.site import show, site
+from apps.console.site import confirm, show, site
+from apps.console.tokens import LIVES, TokenState, good_until, shown_once
 from apps.tenants.models import ApiToken
-from apps.tenants.tokens import issue_token, revoke, rotate_token
+from apps.tenants.tokens import make_token, revoke, rotate_token
 
-LIVES: Final = [
-    ("", "Until it is revoked"),
-    ("90", "90 days"),
-    ("365", "1 year"),
-    ("730", "2 years"),
-]
 _OVERLAPS: Final = [("1", "1 day"), ("7", "7 days"), ("30", "30 days"), ("0", "None: at once")]
 
 
@@ -56,7 +48,7 @@ class _Rotation(forms.Form):
 
 
 @admin.register(ApiToken, site=site)
-class ApiTokenAdmin(ConsoleAdmin):
+class ApiTokenAdmin(TokenState, ConsoleAdmin):
     """The tokens of the chosen group and below; a token itself shows on its first page only."""
 
     add_permission = "tokens.manage"
@@ -73,16 +65,6 @@ class ApiTokenAdmin(ConsoleAdmin):
     readonly_fields = fields
     actions = None
     change_form_outer_before_template = "console/token_actions.html"
-
-    @display(
-        description="State",
-        label={"Valid": "success", "Expired": "warning", "Revoked": "danger"},
-    )
-    def condition(self, obj: ApiToken) -> str:
-        if obj.revoked_at is not None:
-            return "Revoked"
-        expired = obj.expires_at is not None and obj.expires_at <= timezone.now()
-        return "Expired" if expired else "Valid"
 
     def get_urls(self) -> list[URLPattern]:
         """Rotation and revocation, each with a page that asks first."""
@@ -109,15 +91,16 @@ class ApiTokenAdmin(ConsoleAdmin):
             raise PermissionDenied
         form = _NewToken(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            days = form.cleaned_data["days"]
-            until = timezone.now() + timedelta(days=int(days)) if days else None
-            with transaction.atomic():
-                token = issue_token(og, form.cleaned_data["label"], until)
-                made = ApiToken.objects.filter(og=og).latest("pk")
-                self.audit(
-                    request, "create", made, None, {"label": made.label, "expires_at": until}
-                )
-            return self._shown_once(request, made, token)
+            until = good_until(form.cleaned_data["days"])
+            try:
+                with transaction.atomic():
+                    made, token = make_token(og, form.cleaned_data["label"], until)
+                    after = {"label": made.label, "expires_at": until}
+                    self.audit(request, "create", made, None, after)
+            except ValueError as error:
+                form.add_error("label", f"{str(error).capitalize()}.")
+            else:
+                return self._shown_once(request, made, token)
         context = {
             "form": form,
             "words": f"The token names the organization group {og.name}. It is shown once.",
@@ -134,8 +117,7 @@ class ApiTokenAdmin(ConsoleAdmin):
             overlap = timedelta(days=int(form.cleaned_data["overlap"]))
             try:
                 with transaction.atomic():
-                    token = rotate_token(old, overlap)
-                    made = ApiToken.objects.filter(og=old.og).latest("pk")
+                    made, token = rotate_token(old, overlap)
                     self.audit(request, "rotate", old, None, {"overlap_days": overlap.days})
             except ValueError:
                 messages.error(request, "This token is no longer good: make a new one.")
@@ -152,20 +134,18 @@ class ApiTokenAdmin(ConsoleAdmin):
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Revoke a token at once."""
         token = self._token(request, object_id)
-        if request.method == "POST":
-            with transaction.atomic():
-                if revoke(token):
-                    self.audit(request, "revoke", token)
-            messages.success(request, f"“{token}” is revoked.")
-            return redirect("console:tenants_apitoken_change", token.pk)
-        context = {
-            "words": "Phones that have this token can't subscribe any more. Those that are "
-            "subscribed already go on: block a device to silence it.",
-            "button": "Revoke token",
-            "danger": True,
-            "back": reverse("console:tenants_apitoken_change", args=[token.pk]),
-        }
-        return show(request, "console/form.html", f"Revoke “{token}”?", context)
+        page = reverse("console:tenants_apitoken_change", args=[token.pk])
+        if request.method != "POST":
+            question = (
+                "Phones that have this token can't subscribe any more. Those that are subscribed "
+                "already go on: block a device to silence it."
+            )
+            return confirm(request, f"Revoke “{token}”?", question, page, "Revoke token")
+        with transaction.atomic():
+            if revoke(token):
+                self.audit(request, "revoke", token)
+        messages.success(request, f"“{token}” is revoked.")
+        return redirect(page)
 
     def changeform_view(
         self,
@@ -196,13 +176,12 @@ class ApiTokenAdmin(ConsoleAdmin):
         return found
 
     def _shown_once(self, request: HttpRequest, made: ApiToken, token: str) -> HttpResponse:
-        text = f"ENSAPIToken of {made.og.name} ({made.label})\r\n{token}\r\n"
-        context = {
-            "token": token,
-            "file": base64.b64encode(text.encode()).decode(),
-            "made": made,
-            "file_name": "ENSAPIToken.txt",
-            "words": "It belongs into the mail app's configuration as ENSAPIToken.",
-            "list_url": reverse("console:tenants_apitoken_changelist"),
-        }
-        return show(request, "console/token_created.html", "Your new API token", context)
+        return shown_once(
+            request,
+            made,
+            token,
+            title="Your new API token",
+            words="It belongs into the mail app's configuration as ENSAPIToken.",
+            file="ENSAPIToken.txt",
+            back=reverse("console:tenants_apitoken_changelist"),
+        )

@@ -36,7 +36,7 @@ from apps.cns.site import (
 )
 from apps.console.base import audit
 from apps.console.chosen import administrator_of, user_of
-from apps.console.site import page, refused, show
+from apps.console.site import confirm, page, refused, show
 from apps.console.stepup import step_up_required, step_up_to_change
 from apps.operations import secure_channel
 from apps.operations.checks.hosts import advice_for, fetch_certificate
@@ -303,14 +303,12 @@ def unpin(request: HttpRequest, pin_id: int) -> HttpResponse:
             pin.delete()
         messages.success(request, "The pin is gone.")
         return redirect("console:ssl_pinning")
-    context = {
-        "words": f"{pin.subject}, {pin.spki}. If it is the last pin of {pin.host}, any trusted "
-        "certificate will do there.",
-        "button": "Remove pin",
-        "danger": True,
-        "back": reverse("console:ssl_pinning"),
-    }
-    return show(request, "console/form.html", f"Remove this pin of {pin.host}?", context)
+    question = (
+        f"{pin.subject}, {pin.spki}. If it is the last pin of {pin.host}, any trusted "
+        "certificate will do there."
+    )
+    back = reverse("console:ssl_pinning")
+    return confirm(request, f"Remove this pin of {pin.host}?", question, back, "Remove pin")
 
 
 # --- Secure Channel Certificate ---------------------------------------------------------------
@@ -388,14 +386,13 @@ def channel_roll(request: HttpRequest, thumbprint: str) -> HttpResponse:
             lambda: secure_channel.roll(thumbprint, by(request)),
             "The next key signs from now on, on all servers within five seconds.",
         )
-    context = {
-        "words": "The relay is asked first whether it takes calls signed with this key. If it "
+    question = (
+        "The relay is asked first whether it takes calls signed with this key. If it "
         "does, everything is signed with it from then on; the one before stays good until you "
-        "revoke it.",
-        "button": "Roll",
-        "back": reverse("console:secure_channel"),
-    }
-    return show(request, "console/form.html", "Roll to the next certificate?", context)
+        "revoke it."
+    )
+    back = reverse("console:secure_channel")
+    return confirm(request, "Roll to the next certificate?", question, back, "Roll")
 
 
 @page(
@@ -412,14 +409,12 @@ def channel_revoke(request: HttpRequest, thumbprint: str) -> HttpResponse:
             lambda: secure_channel.revoke(thumbprint, by(request)),
             "The key is revoked. A relay elsewhere must be told by its operator.",
         )
-    context = {
-        "words": "Nothing signed with it is taken any more. A server that was installed from a "
-        "config.xml with this key can no longer push.",
-        "button": "Revoke",
-        "danger": True,
-        "back": reverse("console:secure_channel"),
-    }
-    return show(request, "console/form.html", "Revoke this certificate?", context)
+    question = (
+        "Nothing signed with it is taken any more. A server that was installed from a "
+        "config.xml with this key can no longer push."
+    )
+    back = reverse("console:secure_channel")
+    return confirm(request, "Revoke this certificate?", question, back, "Revoke")
 
 
 def _channel_act(request: HttpRequest, act: Callable[[], object], done: str) -> HttpResponse:
