@@ -6,6 +6,12 @@ request may succeed later; anything else needs somebody to change something.
 
 from __future__ import annotations
 
+from typing import Final
+
+# Of a server that is busy and doesn't say for how long; and the longest that one is believed.
+DEFAULT_BACK_OFF_S: Final = 30.0
+MAX_BACK_OFF_S: Final = 3600.0
+
 
 class ExchangeError(Exception):
     """The mail server did not do what was asked. `code` says why, `transient` what to expect."""

@@ -24,8 +24,9 @@ from apps.exchange.errors import (
     TlsRefused,
     Unreachable,
 )
-from apps.exchange.ews.server import MAX_RESPONSE_BYTES, EwsServer
+from apps.exchange.ews.server import EwsServer
 from apps.exchange.interface import Credentials, Endpoint, Extras, Joined, MailServer, Proof
+from apps.exchange.transport import MAX_RESPONSE_BYTES
 from tests.exchange import answers
 from tests.exchange.schema import assert_valid
 from tests.lab.ews_schema import schema

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import partial
-from ipaddress import IPv4Network, IPv6Network
+from datetime import datetime
 
-from apps.exchange import guard
 from apps.exchange.errors import (
-    AddressForbidden,
-    CredentialsRefused,
     EwsError,
     ExchangeError,
-    Forbidden,
     NotEws,
     NotThisMailbox,
-    ServerBusy,
-    TlsRefused,
-    Unreachable,
     VersionRefused,
 )
-from apps.exchange.ews import find_item, get_folder, get_item, soap, subscribe
+from apps.exchange.ews import find_item, get_folder, get_item, subscribe
 from apps.exchange.interface import (
     NO_EXTRAS,
     Credentials,
@@ -35,23 +24,10 @@ from apps.exchange.interface import (
     Joined,
     Proof,
 )
-from apps.wire.client import (
-    AddressRefused,
-    Client,
-    ConnectFailed,
-    DeadlineExceeded,
-    Request,
-    Response,
-    Tls,
-    TlsFailed,
-    WireError,
-)
-
-_Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...]]
+from apps.exchange.transport import Transport
 
 # A mail's answer is some two kilobytes: so many stay far below the cap.
 _ITEMS_A_CALL = 100
-MAX_RESPONSE_BYTES = 2 * 1024 * 1024
 # How a server older than Exchange 2013 answers to a request in that one's schema.
 _NOT_UNDERSTOOD = {
     "ErrorSchemaValidation",
@@ -64,18 +40,13 @@ _OLD_FOR_S = 3600.0
 class EwsServer:
     """Exchange Web Services, for any number of servers and users, in one event loop.
 
-    Connections are shared between users: Basic authenticates each request, and it alone.
-
     Args:
         version: of ENS, for the user agent, which administrators put on lists.
         max_host_connections: connections to one host at most, 0 for no limit.
     """
 
     def __init__(self, version: str, *, max_host_connections: int = 0) -> None:
-        self._agent = f"MailNotificationService/v2 (EWS/{version})"
-        self._max_host_connections = max_host_connections
-        # A connection made under a lenient guard must not serve an endpoint with a strict one.
-        self._clients: dict[_Policy, Client] = {}
+        self._transport = Transport(version, max_host_connections=max_host_connections)
         # Servers too old for previews, until when they need not be asked again.
         self._old_hosts: dict[str, float] = {}
 
@@ -147,9 +118,7 @@ class EwsServer:
 
     async def close(self) -> None:
         """Close all connections; calls under way fail as Unreachable."""
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            await client.close()
+        await self._transport.close()
 
     async def _items(
         self,
@@ -204,35 +173,7 @@ class EwsServer:
     async def _call(
         self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
     ) -> bytes:
-        request = Request(
-            "POST",
-            endpoint.url,
-            (
-                ("Authorization", _authorization(credentials)),
-                ("Content-Type", "text/xml; charset=utf-8"),
-                ("Accept", "text/xml"),
-                ("User-Agent", self._agent),
-            ),
-            body,
-            deadline_s=deadline_s,
-            max_response_bytes=MAX_RESPONSE_BYTES,
-            tls=Tls(endpoint.ca_pem),
-        )
-        try:
-            response = await self._client(endpoint).perform(request)
-        except WireError as error:
-            raise _from_wire(error) from error
-        _check_status(response)
-        return response.body
-
-    def _client(self, endpoint: Endpoint) -> Client:
-        policy: _Policy = (endpoint.allow_private, endpoint.exceptions)
-        client = self._clients.get(policy)
-        if client is None:
-            check = partial(guard.check, allow_private=policy[0], exceptions=policy[1])
-            client = Client(check, max_host_connections=self._max_host_connections)
-            self._clients[policy] = client
-        return client
+        return (await self._transport.post(endpoint, credentials, body, deadline_s)).body
 
 
 def _is_too_new(error: ExchangeError) -> bool:
@@ -240,54 +181,3 @@ def _is_too_new(error: ExchangeError) -> bool:
     return isinstance(error, VersionRefused) or (
         isinstance(error, EwsError) and error.response_code in _NOT_UNDERSTOOD
     )
-
-
-def _authorization(credentials: Credentials) -> str:
-    """Basic, RFC 7617, in UTF-8."""
-    pair = f"{credentials.username}:{credentials.password}".encode(errors="replace")
-    return f"Basic {b64encode(pair).decode()}"
-
-
-def _from_wire(error: WireError) -> ExchangeError:
-    match error:
-        case AddressRefused():
-            return AddressForbidden()
-        case TlsFailed():
-            return TlsRefused()
-        case ConnectFailed() | DeadlineExceeded():
-            return Unreachable()
-    return NotEws()
-
-
-def _check_status(response: Response) -> None:
-    """Raise for every status that is not an answer in SOAP (200, or 500 with a fault).
-
-    Raises:
-        CredentialsRefused: 401; never tried again here, which could lock the account.
-        ExchangeError: everything else, by its kind.
-    """
-    status = response.status
-    if status == 200:
-        return
-    if status == 401:
-        raise CredentialsRefused
-    if status == 403:
-        raise Forbidden
-    if status in (429, 503):
-        raise ServerBusy(_retry_after_s(response.headers.get("retry-after", "")))
-    if status in (502, 504):
-        raise Unreachable
-    # A fault in a 500 is read by the operation; any other body there is found to be no SOAP.
-    if status != 500:
-        raise NotEws
-
-
-def _retry_after_s(value: str) -> float:
-    """Seconds from a Retry-After header (RFC 9110, 10.2.3), at most an hour."""
-    if value.isascii() and value.isdigit() and len(value) < 10:
-        return min(float(value), soap.MAX_BACK_OFF_S)
-    try:
-        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return soap.DEFAULT_BACK_OFF_S
-    return min(max(seconds, 0.0), soap.MAX_BACK_OFF_S)

@@ -15,6 +15,8 @@ from xml.sax.saxutils import escape, quoteattr
 from lxml import etree
 
 from apps.exchange.errors import (
+    DEFAULT_BACK_OFF_S,
+    MAX_BACK_OFF_S,
     CredentialsRefused,
     EwsError,
     ExchangeError,
@@ -42,8 +44,6 @@ ERRORS = "{http://schemas.microsoft.com/exchange/services/2006/errors}"
 
 INBOX = '<t:DistinguishedFolderId Id="inbox"/>'
 
-DEFAULT_BACK_OFF_S = 30.0
-MAX_BACK_OFF_S = 3600.0
 
 _ENVELOPE = (
     '<?xml version="1.0" encoding="utf-8"?>'

@@ -1,0 +1,157 @@
+"""How a request reaches a mail server: who is told who we are, over which connection.
+
+Operations (`apps.exchange.ews`) are bytes out and bytes in; everything about connections, TLS,
+the address guard, authentication and HTTP statuses stands here.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final
+
+from apps.exchange import guard
+from apps.exchange.errors import (
+    DEFAULT_BACK_OFF_S,
+    MAX_BACK_OFF_S,
+    AddressForbidden,
+    CredentialsRefused,
+    ExchangeError,
+    Forbidden,
+    NotEws,
+    ServerBusy,
+    TlsRefused,
+    Unreachable,
+)
+from apps.exchange.interface import Credentials, Endpoint
+from apps.wire.client import (
+    AddressRefused,
+    Client,
+    ConnectFailed,
+    DeadlineExceeded,
+    Request,
+    Response,
+    Tls,
+    TlsFailed,
+    WireError,
+)
+
+_Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...]]
+
+MAX_RESPONSE_BYTES: Final = 2 * 1024 * 1024
+
+
+class Transport:
+    """Requests to any number of mail servers for any number of users, in one event loop.
+
+    Connections are shared between users: Basic authenticates each request, and it alone.
+
+    Args:
+        version: of ENS, for the user agent, which administrators put on lists.
+        max_host_connections: connections to one host at most, 0 for no limit.
+    """
+
+    def __init__(self, version: str, *, max_host_connections: int = 0) -> None:
+        self._agent = f"MailNotificationService/v2 (EWS/{version})"
+        self._max_host_connections = max_host_connections
+        # A connection made under a lenient guard must not serve an endpoint with a strict one.
+        self._clients: dict[_Policy, Client] = {}
+
+    async def post(
+        self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
+    ) -> Response:
+        """Send a SOAP request as the owner of the credentials; the answer is SOAP, as far as known.
+
+        Raises:
+            CredentialsRefused: 401; never tried again here, which could lock the account.
+            ExchangeError: everything else that is not 200 or 500, by its kind.
+        """
+        request = Request(
+            "POST",
+            endpoint.url,
+            (
+                ("Authorization", _authorization(credentials)),
+                ("Content-Type", "text/xml; charset=utf-8"),
+                ("Accept", "text/xml"),
+                ("User-Agent", self._agent),
+            ),
+            body,
+            deadline_s=deadline_s,
+            max_response_bytes=MAX_RESPONSE_BYTES,
+            tls=Tls(endpoint.ca_pem),
+        )
+        try:
+            response = await self._client(endpoint).perform(request)
+        except WireError as error:
+            raise _from_wire(error) from error
+        _check_status(response)
+        return response
+
+    async def close(self) -> None:
+        """Close all connections; calls under way fail as Unreachable."""
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.close()
+
+    def _client(self, endpoint: Endpoint) -> Client:
+        policy: _Policy = (endpoint.allow_private, endpoint.exceptions)
+        client = self._clients.get(policy)
+        if client is None:
+            check = partial(guard.check, allow_private=policy[0], exceptions=policy[1])
+            client = Client(check, max_host_connections=self._max_host_connections)
+            self._clients[policy] = client
+        return client
+
+
+def _authorization(credentials: Credentials) -> str:
+    """Basic, RFC 7617, in UTF-8."""
+    pair = f"{credentials.username}:{credentials.password}".encode(errors="replace")
+    return f"Basic {b64encode(pair).decode()}"
+
+
+def _from_wire(error: WireError) -> ExchangeError:
+    match error:
+        case AddressRefused():
+            return AddressForbidden()
+        case TlsFailed():
+            return TlsRefused()
+        case ConnectFailed() | DeadlineExceeded():
+            return Unreachable()
+    return NotEws()
+
+
+def _check_status(response: Response) -> None:
+    """Raise for every status that is not an answer in SOAP (200, or 500 with a fault).
+
+    Raises:
+        CredentialsRefused: 401; never tried again here, which could lock the account.
+        ExchangeError: everything else, by its kind.
+    """
+    status = response.status
+    if status == 200:
+        return
+    if status == 401:
+        raise CredentialsRefused
+    if status == 403:
+        raise Forbidden
+    if status in (429, 503):
+        raise ServerBusy(_retry_after_s(response.headers.get("retry-after", "")))
+    if status in (502, 504):
+        raise Unreachable
+    # A fault in a 500 is read by the operation; any other body there is found to be no SOAP.
+    if status != 500:
+        raise NotEws
+
+
+def _retry_after_s(value: str) -> float:
+    """Seconds from a Retry-After header (RFC 9110, 10.2.3), at most an hour."""
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return min(float(value), MAX_BACK_OFF_S)
+    try:
+        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return DEFAULT_BACK_OFF_S
+    return min(max(seconds, 0.0), MAX_BACK_OFF_S)
