@@ -284,7 +284,7 @@ async def test_one_failure_ends_the_other_call(authority: Authority) -> None:
             await server.describe(endpoint, ANNA, ["1"], True, 10)
         assert time.monotonic() - began < 1
         await asyncio.sleep(0.01)
-        (client,) = server._clients.values()
+        (client,) = server._transport._clients.values()
         assert not client._running
 
 
