@@ -13,6 +13,10 @@ from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Literal, Protocol
 
+from apps.exchange.gateway import Gateway
+from apps.wire.client import TlsFloor
+from apps.wire.proxy import Proxy
+
 ItemKind = Literal[
     "message", "meeting_request", "meeting_response", "meeting_cancellation", "other"
 ]
@@ -57,13 +61,17 @@ class Endpoint:
     """Where a mail server is, and what the administrator permits on the way there.
 
     `ca_pem`: private CAs in addition to the system's. `exceptions`: networks which the address
-    guard lets pass (the lab only).
+    guard lets pass (the lab only). `proxy`: the only way there. `tls_floor`: the oldest TLS that
+    will do. `gateway`: what stands in front and wants to know whose device it is.
     """
 
     url: str
     ca_pem: str = field(default="", repr=False)
     allow_private: bool = False
     exceptions: tuple[IPv4Network | IPv6Network, ...] = ()
+    proxy: Proxy | None = None
+    tls_floor: TlsFloor = "1.2"
+    gateway: Gateway | None = None
 
 
 @dataclass(frozen=True, slots=True)

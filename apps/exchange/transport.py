@@ -22,6 +22,7 @@ from apps.exchange.errors import (
     ExchangeError,
     Forbidden,
     NotEws,
+    ProxyTrouble,
     ServerBusy,
     TlsRefused,
     Unreachable,
@@ -36,10 +37,14 @@ from apps.wire.client import (
     Response,
     Tls,
     TlsFailed,
+    TlsFloor,
     WireError,
 )
+from apps.wire.errors import ProxyFailed
+from apps.wire.proxy import Proxy
 
-_Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...]]
+# What a connection was made under: rules for addresses, the proxy, the TLS floor.
+_Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...], Proxy | None, TlsFloor]
 
 MAX_RESPONSE_BYTES: Final = 2 * 1024 * 1024
 
@@ -57,7 +62,7 @@ class Transport:
     def __init__(self, version: str, *, max_host_connections: int = 0) -> None:
         self._agent = f"MailNotificationService/v2 (EWS/{version})"
         self._max_host_connections = max_host_connections
-        # A connection made under a lenient guard must not serve an endpoint with a strict one.
+        # A connection made under lenient rules must not serve an endpoint with strict ones.
         self._clients: dict[_Policy, Client] = {}
 
     async def post(
@@ -81,7 +86,7 @@ class Transport:
             body,
             deadline_s=deadline_s,
             max_response_bytes=MAX_RESPONSE_BYTES,
-            tls=Tls(endpoint.ca_pem),
+            tls=Tls(endpoint.ca_pem, floor=endpoint.tls_floor),
         )
         try:
             response = await self._client(endpoint).perform(request)
@@ -97,13 +102,32 @@ class Transport:
             await client.close()
 
     def _client(self, endpoint: Endpoint) -> Client:
-        policy: _Policy = (endpoint.allow_private, endpoint.exceptions)
+        policy: _Policy = (
+            endpoint.allow_private,
+            endpoint.exceptions,
+            endpoint.proxy,
+            endpoint.tls_floor,
+        )
         client = self._clients.get(policy)
         if client is None:
-            check = partial(guard.check, allow_private=policy[0], exceptions=policy[1])
-            client = Client(check, max_host_connections=self._max_host_connections)
+            client = new_client(endpoint, self._max_host_connections)
             self._clients[policy] = client
         return client
+
+
+def new_client(endpoint: Endpoint, max_host_connections: int) -> Client:
+    """A client that keeps an endpoint's rules for addresses and goes through its proxy.
+
+    The proxy is the administrator's choice: it may stand in the private network, whatever holds
+    for mail servers, but is no more this machine or a metadata service than they are.
+    """
+    exceptions = endpoint.exceptions
+    return Client(
+        partial(guard.check, allow_private=endpoint.allow_private, exceptions=exceptions),
+        max_host_connections=max_host_connections,
+        proxy=endpoint.proxy,
+        check_proxy=partial(guard.check, allow_private=True, exceptions=exceptions),
+    )
 
 
 def _authorization(credentials: Credentials) -> str:
@@ -118,6 +142,8 @@ def _from_wire(error: WireError) -> ExchangeError:
             return AddressForbidden()
         case TlsFailed():
             return TlsRefused()
+        case ProxyFailed():
+            return ProxyTrouble()
         case ConnectFailed() | DeadlineExceeded():
             return Unreachable()
     return NotEws()
