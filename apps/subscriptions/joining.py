@@ -18,7 +18,6 @@ from datetime import datetime, timedelta
 from typing import Final
 from weakref import WeakValueDictionary
 
-from django.conf import settings
 from django.db import transaction
 
 from apps import clock, request_id
@@ -34,6 +33,7 @@ from apps.subscriptions.database import in_joins_database
 from apps.subscriptions.entries import CLOCKS_DIFFER, JOIN, MAIL, JoinWork, MailWork
 from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
+from apps.subscriptions.way import endpoint_of
 from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
 from apps.vault.lookup import lookup_hmac
@@ -117,17 +117,6 @@ def _parse(plaintext: bytes) -> tuple[str, Credentials]:
     """What `begin` sealed: the SMTP address and the credentials."""
     raw = json.loads(plaintext)
     return raw["email"], Credentials.from_bytes(json.dumps(raw["credentials"]).encode())
-
-
-def endpoint_of(mailbox: Mailbox, ews_url: str) -> Endpoint:
-    """How to reach a mailbox's Exchange, with the mail system's CA bundle and address rules."""
-    system = mailbox.mail_system
-    return Endpoint(
-        url=ews_url,
-        ca_pem=system.ca_pem,
-        allow_private=system.allow_private,
-        exceptions=tuple(settings.ENS.guard_exceptions),
-    )
 
 
 class Joiner:
@@ -341,7 +330,7 @@ def _load(entry: Entry) -> _Case | float | None:
         subscription=subscription,
         device=device,
         mailbox=mailbox,
-        endpoint=endpoint_of(mailbox, subscription.ews_url),
+        endpoint=endpoint_of(mailbox.mail_system, subscription.ews_url),
         address=address,
         credentials=credentials,
         account=refusals.account(mailbox, credentials),
