@@ -95,7 +95,7 @@ class Unreachable(ExchangeError):
 class ProxyTrouble(Unreachable):
     """The HTTP proxy on the way is away, refuses us or the host, or its address is refused."""
 
-    default_code = "proxy_failed"
+    default_code = "exchange_proxy_failed"
 
 
 class GatewayRefused(ExchangeError):

@@ -116,7 +116,10 @@ class MailServer(Protocol):
     ) -> Proof:
         """Prove that the credentials' owner owns the mailbox of `address`.
 
+        Behind a gateway this is the probe, too: it goes out with the device's own headers.
+
         Raises:
+            GatewayRefused: the gateway does not let this device through.
             NotThisMailbox: somebody else's, also where these credentials have rights in it.
         """
 

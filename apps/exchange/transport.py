@@ -21,12 +21,14 @@ from apps.exchange.errors import (
     CredentialsRefused,
     ExchangeError,
     Forbidden,
+    GatewayRefused,
     NotEws,
     ProxyTrouble,
     ServerBusy,
     TlsRefused,
     Unreachable,
 )
+from apps.exchange.gateway import Gateway
 from apps.exchange.interface import Credentials, Endpoint
 from apps.wire.client import (
     AddressRefused,
@@ -82,6 +84,7 @@ class Transport:
                 ("Content-Type", "text/xml; charset=utf-8"),
                 ("Accept", "text/xml"),
                 ("User-Agent", self._agent),
+                *_identity(endpoint, credentials),
             ),
             body,
             deadline_s=deadline_s,
@@ -92,7 +95,7 @@ class Transport:
             response = await self._client(endpoint).perform(request)
         except WireError as error:
             raise _from_wire(error) from error
-        _check_status(response)
+        _check_status(response, endpoint.gateway)
         return response
 
     async def close(self) -> None:
@@ -149,16 +152,24 @@ def _from_wire(error: WireError) -> ExchangeError:
     return NotEws()
 
 
-def _check_status(response: Response) -> None:
+def _identity(endpoint: Endpoint, credentials: Credentials) -> tuple[tuple[str, str], ...]:
+    """The headers by which a gateway knows whose device this is."""
+    return endpoint.gateway.headers_for(credentials.identity) if endpoint.gateway else ()
+
+
+def _check_status(response: Response, gateway: Gateway | None) -> None:
     """Raise for every status that is not an answer in SOAP (200, or 500 with a fault).
 
     Raises:
         CredentialsRefused: 401; never tried again here, which could lock the account.
+        GatewayRefused: one of the statuses by which a gateway in front refuses a device.
         ExchangeError: everything else, by its kind.
     """
     status = response.status
     if status == 200:
         return
+    if gateway is not None and status in gateway.refusals:
+        raise GatewayRefused
     if status == 401:
         raise CredentialsRefused
     if status == 403:

@@ -13,7 +13,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 from weakref import WeakValueDictionary
@@ -84,6 +84,8 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
     that dies then leaves both or an entry of nothing, never a row that nobody works on.
     """
     _give_up_earlier(device)
+    if device.mailbox.mail_system.gateway:
+        credentials = replace(credentials, identity=registry.identity(device))
     chosen = settings_for(device.og, SubscriptionSettings)
     subscription = Subscription.objects.create(
         id=uuid.uuid4(),
@@ -314,7 +316,7 @@ def _load(entry: Entry) -> _Case | float | None:
     promoted = subscription.state == SubscriptionState.ACTIVE
     if subscription.state != SubscriptionState.PENDING and not promoted:
         return None
-    if device.secret_hash != work.enrolment or device.state not in registry.MAY_PROVE:
+    if device.secret_hash != work.enrolment or not registry.may_prove(device):
         ending.end(subscription.id, "device_gone", shred_now=True)
         return None
     if not mail_systems.lists(mailbox.mail_system, subscription.ews_url):
@@ -372,6 +374,9 @@ def _turn(case: _Case) -> float | None:
 def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     """Decide about a join that Exchange did not let through."""
     current.release(case.mailbox.pk, case.subscription.id)
+    if isinstance(error, errors.GatewayRefused):
+        _refused_by_gateway(case)
+        return None
     if isinstance(error, errors.NotThisMailbox):
         counters.count(names.PROOF_FAILURES)
     if isinstance(error, errors.CredentialsRefused):
@@ -392,6 +397,23 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
             return None
     _refuse(case.subscription, case.device, error.code)
     return None
+
+
+def _refused_by_gateway(case: _Case) -> None:
+    """The device is silent from now on; its mailbox is looked after by the others.
+
+    The proof is the gateway's probe: it goes out with the headers of this very device.
+    """
+    code = errors.GatewayRefused.default_code
+    ending.end(case.subscription.id, code, shred_now=True)
+    counters.count(names.JOINS, label=code)
+    if not registry.refused_by_gateway(case.device.id, case.enrolment):
+        return
+    log.info("device %s refused by the gateway", case.device.id)
+    wakeups.answered(case.device.id)
+    # The others are asked for theirs now: with this device's credentials nothing is fetched.
+    case.device.mailbox.refresh_from_db()
+    ending.hand_over(case.device)
 
 
 def _password_changed(mailbox: Mailbox) -> None:
