@@ -1,10 +1,11 @@
 """Whether a proxy may be asked for a host: the proxy connects, so no connected address is seen.
 
-What can be judged here is what was asked for. A literal is judged as it stands, in every form that
-some resolver reads as an address (inet_aton(3) knows decimal, hex, octal and short ones). A name is
-looked up here too, and all its addresses must pass: the proxy may take any of them. A name that
-can't be looked up here passes, for behind a proxy there is often no DNS for the world outside; what
-it leads to is then up to the proxy and to whoever put that name on the list of allowed hosts.
+What can be judged here is what was asked for. A literal is judged as it stands; numbers that only
+some resolvers read as an address (inet_aton(3) knows decimal, hex, octal and short ones) are
+refused, for proxies differ about which address that is. A name is looked up here too, and all its
+addresses must pass: the proxy may take any of them. A name that can't be looked up here passes, for
+behind a proxy there is often no DNS for the world outside; what it leads to is then up to the proxy
+and to whoever put that name on the list of allowed hosts.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _LOOK_UP_S: Final = 2.0
 _UNKNOWN_FOR_S: Final = 60.0
 _NAMES: Final = 1000
 _NAME: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _IPV6: Final = re.compile(r"[0-9a-f:.]*:[0-9a-f:.]*")
 
 
@@ -85,9 +87,6 @@ def _literal(name: str) -> IPv4Address | IPv6Address | None:
         return ip_address(name)
     except ValueError:
         pass
-    if ":" in name:
-        raise ProtocolFailed("url_malformed")
-    try:
-        return IPv4Address(socket.inet_aton(name))
-    except OSError:
-        return None
+    if ":" in name or _NUMBER.fullmatch(name.rpartition(".")[2]):
+        raise AddressRefused
+    return None

@@ -12,6 +12,7 @@ import pytest
 
 from apps import clock
 from apps.announce.context import load
+from apps.console import words
 from apps.devices import registry
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.devices.registry import Description
@@ -107,18 +108,21 @@ async def test_a_refusal_blocks_that_phone_until_a_proof_passes(site: GatewaySit
     site.gateway.refuse("one")
     assert await site.brings(one) == ("blocked", "gateway")
     assert await in_database(registry.active_among, [one.id]) == set()
-    assert [entry.facts.get("to") for entry in await in_database(_story, one)][-1] == "blocked"
+    told = [words.line(entry) for entry in await in_database(_story, one)]
+    assert ("Blocked", "The mail gateway refuses it.") in [
+        (each.text, each.detail) for each in told
+    ]
     # It keeps what it needs to come again, and knocks once a check-in interval.
     one = await in_database(_fresh, one)
     assert one.secret_hash and bytes(one.push_token_sealed) and one.silent_since is not None
-    told = await in_database(checkin.instruct, one)
-    assert (told.state, told.code, told.do) == ("blocked", "gateway", "nothing")
-    one.gateway_refused_at = clock.now() - timedelta(seconds=told.checkin_seconds)
+    answer = await in_database(checkin.instruct, one)
+    assert (answer.state, answer.code, answer.do) == ("blocked", "gateway", "nothing")
+    one.gateway_refused_at = clock.now() - timedelta(seconds=answer.checkin_seconds)
     assert await in_database(checkin.task_of, one) == "send_credentials"
     # Refused again: the same block, and no second line in its story.
-    lines = len(await in_database(_story, one))
     assert await site.brings(one) == ("blocked", "gateway")
-    assert len(await in_database(_story, one)) == lines
+    moves = [each for each in await in_database(_story, one) if each.kind == "moved"]
+    assert [each.facts["to"] for each in moves].count("blocked") == 1
     site.gateway.admit("one")
     assert await site.brings(one) == ("active", "")
     one = await in_database(_fresh, one)

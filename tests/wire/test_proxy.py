@@ -194,7 +194,7 @@ def no_loopback(address: IPv4Address | IPv6Address) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        *("127.0.0.1", "127.1", "0x7f.1", "0177.0.0.1", "2130706433", "127.0.0.1."),
+        *("127.0.0.1", "127.1", "0x7f.1", "0177.0.0.1", "2130706433", "127.0.0.1.", "00127.0.0.1"),
         *("[::1]", "[0:0:0:0:0:0:0:1]", "localhost", "LocalHost.", "a.localhost"),
     ],
 )

@@ -19,25 +19,25 @@ USER, PASSWORD = "ens", "Secret-of-tinyproxy"
 
 
 @contextmanager
-def tinyproxy(folder: Path, *, basic: bool = False) -> Iterator[Proxy]:
+def tinyproxy(folder: Path, *, basic: bool = False, host: str = "127.0.0.1") -> Iterator[Proxy]:
     """How to reach one that tunnels to any host and port; with `basic` it wants a login."""
     program = shutil.which("tinyproxy")
     if program is None:
         pytest.skip("tinyproxy is not installed")
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port = probe.getsockname()[1]
-    lines = [f"Port {port}", "Listen 127.0.0.1", "Timeout 60", "MaxClients 50"]
-    lines += ["Allow 127.0.0.1", f'LogFile "{folder / "tinyproxy.log"}"', "LogLevel Info"]
+    lines = [f"Port {port}", f"Listen {host}", "Timeout 60", "MaxClients 50"]
+    lines += ["Allow 127.0.0.0/8", f'LogFile "{folder / "tinyproxy.log"}"', "LogLevel Info"]
     if basic:
         lines.append(f"BasicAuth {USER} {PASSWORD}")
     settings = folder / "tinyproxy.conf"
     settings.write_text("\n".join(lines) + "\n")
     running = subprocess.Popen([program, "-d", "-c", str(settings)], stdout=subprocess.DEVNULL)
     try:
-        _wait_for(port, running)
+        _wait_for(host, port, running)
         login = (USER, PASSWORD) if basic else ("", "")
-        yield Proxy("127.0.0.1", port, "basic" if basic else "none", *login)
+        yield Proxy(host, port, "basic" if basic else "none", *login)
     finally:
         running.terminate()
         running.wait(10)
@@ -48,11 +48,11 @@ def connects(folder: Path) -> list[str]:
     return re.findall(r"\): CONNECT (\S+) HTTP/1", (folder / "tinyproxy.log").read_text())
 
 
-def _wait_for(port: int, running: subprocess.Popen[bytes]) -> None:
+def _wait_for(host: str, port: int, running: subprocess.Popen[bytes]) -> None:
     for _ in range(100):
         assert running.poll() is None, "tinyproxy has ended"
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            socket.create_connection((host, port), 1).close()
         except OSError:
             time.sleep(0.05)
         else:
