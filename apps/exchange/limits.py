@@ -25,6 +25,7 @@ from apps.exchange.interface import (
     Item,
     Joined,
     MailServer,
+    Product,
     Proof,
 )
 
@@ -136,6 +137,10 @@ class LimitedServer:
             return await self._inner.newest_unread(
                 endpoint, credentials, since, limit, left, extras
             )
+
+    def products(self, url: str) -> tuple[Product, ...]:
+        """See `MailServer.products`."""
+        return self._inner.products(url)
 
     @asynccontextmanager
     async def _turn(
