@@ -89,7 +89,7 @@ class TestBackOff:
 
     def test_unsaid(self) -> None:
         with pytest.raises(ServerBusy) as caught:
-            subscribe.parse(answers.fault("ErrorExceededConnectionCount"))
+            subscribe.parse(answers.fault("ErrorServerBusy"))
         assert caught.value.back_off_s == 30.0
 
 

@@ -14,12 +14,14 @@ def _codes(text: str) -> frozenset[str]:
     return frozenset(f"Error{name}" for name in text.split())
 
 
-# The server is throttling; BackOffMilliseconds may say for how long.
-BUSY: Final = _codes(
-    """
-    ExceededConnectionCount ServerBusy TooManyObjectsOpened
-    """
-)
+# The user is throttled; BackOffMilliseconds may say for how long.
+BUSY: Final = _codes("ServerBusy")
+
+# The user has more calls under way than EWSMaxConcurrency: this one is refused, they go on.
+TOO_MANY_CONNECTIONS: Final = _codes("ExceededConnectionCount")
+
+# The mailbox' sessions hold as many objects open as the store permits.
+TOO_MANY_OBJECTS: Final = _codes("TooManyObjectsOpened")
 
 # What the user proves himself with is no longer good: never try it again.
 CREDENTIALS: Final = _codes(
@@ -271,4 +273,9 @@ ELSEWHERE: Final = _codes(
     UserNotUnifiedMessagingEnabled UserWithoutFederatedProxyAddress VoiceMailNotImplemented
     WeatherServiceDisabled WorkingHoursSaveFailed WorkingHoursXmlMalformed
     """
+)
+
+# Every code that is in a class.
+DECIDED: Final = frozenset().union(
+    *(value for value in list(globals().values()) if isinstance(value, frozenset))
 )

@@ -117,7 +117,8 @@ class _Host:
 
     def lately(self) -> list[ServerVersion]:
         since = time.monotonic() - _REMEMBERED_S
-        return sorted(version for version, at in self.seen.items() if at >= since)
+        # A copy: diagnostics ask from another thread.
+        return sorted(version for version, at in list(self.seen.items()) if at >= since)
 
 
 class KnownVersions:
