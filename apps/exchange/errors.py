@@ -71,6 +71,17 @@ class MailboxNotFound(ExchangeError):
     default_code = "mailbox_not_found"
 
 
+class NonPrimaryAddress(MailboxNotFound):
+    """ErrorNonPrimarySmtpAddress: the mailbox goes by `primary`, empty if Exchange didn't name it.
+
+    Not to be told anybody: it may be somebody else's.
+    """
+
+    def __init__(self, primary: str = "") -> None:
+        self.primary = primary
+        super().__init__()
+
+
 class MailboxMoving(ExchangeError):
     """ErrorMailboxMoveInProgress: the mailbox comes back by itself when its move is done."""
 
@@ -79,7 +90,7 @@ class MailboxMoving(ExchangeError):
 
 
 class StoreUnavailable(ExchangeError):
-    """The mailbox' database is dismounted or failing over; nothing is wrong with the account."""
+    """The mailbox' database is dismounted or out of reach; nothing is wrong with the account."""
 
     default_code = "mailbox_store_unavailable"
     transient = True

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from apps.exchange.errors import (
     EwsError,
     ExchangeError,
+    NonPrimaryAddress,
     NotEws,
     NotThisMailbox,
     VersionRefused,
@@ -53,9 +54,27 @@ class EwsServer:
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
     ) -> Proof:
-        """See `MailServer.prove`. One GetFolder names both Inboxes."""
+        """See `MailServer.prove`. One GetFolder names both Inboxes.
+
+        A second one does where Exchange wants the primary address and names it: that of an alias,
+        or after the address was changed. Whose alias it is, it knows; whether that is the caller's
+        own mailbox is proved as ever.
+        """
         if "@" not in address:
             raise NotThisMailbox
+        end = asyncio.get_running_loop().time() + deadline_s
+        try:
+            return await self._prove(endpoint, credentials, address, deadline_s)
+        except NonPrimaryAddress as alias:
+            if "@" not in alias.primary:
+                raise
+            primary = alias.primary
+        left = end - asyncio.get_running_loop().time()
+        return await self._prove(endpoint, credentials, primary, left)
+
+    async def _prove(
+        self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
+    ) -> Proof:
         body = get_folder.proof_request(address)
         return get_folder.parse_proof(await self._call(endpoint, credentials, body, deadline_s))
 

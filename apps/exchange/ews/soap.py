@@ -25,6 +25,7 @@ from apps.exchange.errors import (
     ItemNotFound,
     MailboxMoving,
     MailboxNotFound,
+    NonPrimaryAddress,
     NotEws,
     ServerBusy,
     StoreUnavailable,
@@ -211,6 +212,8 @@ def error_for(response_code: str, details: etree._Element) -> ExchangeError:
     for codes, busy, default_s in _BUSY:
         if response_code in codes:
             return busy(_back_off_s(details, default_s))
+    if response_code in response_codes.NON_PRIMARY:
+        return NonPrimaryAddress(message_value(details, "Primary"))
     for codes, kind in _TYPED.items():
         if response_code in codes:
             return kind()
