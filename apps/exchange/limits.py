@@ -249,7 +249,7 @@ class LimitedServer:
         self, endpoint: Endpoint, credentials: Credentials, deadline_s: float
     ) -> AsyncIterator[float]:
         """Wait for a place at the host; yields the seconds that are left for the call."""
-        account, host = credentials.username, self._host(urlsplit(endpoint.url).netloc.lower())
+        account, host = credentials.account, self._host(urlsplit(endpoint.url).netloc.lower())
         host.check(account)
         ends = time.monotonic() + deadline_s
         try:
