@@ -61,7 +61,7 @@ _DEVICE_STATES: Final = {
 # Of devices, subscriptions and joins: the codes mean the same wherever they stand.
 _REASONS: Final = {
     "credentials_refused": Words(
-        "Exchange refused the user's password.",
+        "Exchange refused the user's password: it was changed, or has expired.",
         "Let the user enter the current password in the mail app.",
     ),
     "not_this_mailbox": Words(
@@ -70,16 +70,40 @@ _REASONS: Final = {
         "has the API token.",
     ),
     "mailbox_not_found": Words(
-        "Exchange has no such mailbox.", "Compare the address in the mail app with Exchange."
+        "Exchange has no such mailbox.",
+        "Compare the address in the mail app with Exchange (Get-Recipient): it may have been "
+        "changed without keeping the old one as an alias. Or the account has no mailbox.",
+    ),
+    "mailbox_moving": Words(
+        "The mailbox is being moved to another database.",
+        "It is tried again, and comes back by itself: see Get-MoveRequest. If no move is under "
+        "way, the mail system's address leads to servers that can't serve this mailbox.",
+    ),
+    "mailbox_store_unavailable": Words(
+        "The mailbox' database is dismounted, failing over or overloaded.",
+        "It is tried again. If it lasts, mount the database: see Get-MailboxDatabase -Status.",
     ),
     "exchange_forbidden": Words(
         "Exchange forbids it.",
-        "EWS is switched off for this user or this app: see Get-CASMailbox, EwsEnabled and "
-        "EwsApplicationAccessPolicy.",
+        "EWS is switched off for this user or this app, or the account is disabled: see "
+        "Get-CASMailbox, EwsEnabled and EwsApplicationAccessPolicy.",
+    ),
+    "exchange_version": Words(
+        "This Exchange does not understand what ENS asks.",
+        "ENS needs Exchange 2010 SP3 or newer: update the server that holds the mailbox.",
     ),
     "unreachable": Words("Exchange could not be reached.", "Run the diagnostics of Exchange."),
     "server_busy": Words(
         "Exchange was too busy.", "It is tried again. If it lasts, see Exchange's throttling."
+    ),
+    "too_many_connections": Words(
+        "The user has more calls at Exchange than EwsMaxConcurrency permits.",
+        "It is tried again. Other programs of the user's take their part; raise it if it lasts.",
+    ),
+    "too_many_objects": Words(
+        "The mailbox' sessions hold too many objects open.",
+        "It is tried again. If it lasts, close the user's other programs, or restart the "
+        "application pool MSExchangeServicesAppPool.",
     ),
     "tls_refused": Words(
         "Exchange's certificate is not trusted.",

@@ -94,7 +94,9 @@ class Device(models.Model):
     # its mailbox; null when it said nothing, or nothing is left to do.
     accounts = models.JSONField(null=True, blank=True)
     # What else it asks for (announce/policy.py); addresses stand in it as HMACs.
-    wishes = models.JSONField(default=dict, blank=True)
+    wishes = models.JSONField(
+        default=dict, db_default=models.Value({}, models.JSONField()), blank=True
+    )
     time_zone = models.CharField(max_length=64, blank=True, default="")
     uem_hmac = models.CharField(max_length=64, blank=True, default="", db_index=True)
     eas_hmac = models.CharField(max_length=64, blank=True, default="", db_index=True)
@@ -104,7 +106,7 @@ class Device(models.Model):
     os_version = models.CharField(max_length=40, blank=True, default="")
     app_version = models.CharField(max_length=40, blank=True, default="")
     # What people call it, where the group asks for that (labels.py); the kind says which name.
-    label_kind = models.CharField(max_length=12, blank=True, default="")
+    label_kind = models.CharField(max_length=12, blank=True, default="", db_default="")
     label_sealed = models.BinaryField(null=True)
     last_checkin_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=clock.now)

@@ -108,6 +108,14 @@ class Described:
     unread_count: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What a mail server says it is, with its version, and whether ENS is made for that."""
+
+    name: str
+    supported: bool
+
+
 class MailServer(Protocol):
     """A kind of mail server. Deadlines are total, in seconds; ids are case-sensitive."""
 
@@ -154,3 +162,6 @@ class MailServer(Protocol):
         extras: Extras = NO_EXTRAS,
     ) -> list[Item]:
         """The unread items that came to the Inbox at `since` (aware) or later, newest first."""
+
+    def products(self, url: str) -> tuple[Product, ...]:
+        """What answered this process lately behind the URL's host, oldest first; may be nothing."""

@@ -15,6 +15,7 @@ from typing import Final
 
 from apps.exchange import guard
 from apps.exchange.errors import (
+    BRIEF_BACK_OFF_S,
     DEFAULT_BACK_OFF_S,
     MAX_BACK_OFF_S,
     AddressForbidden,
@@ -175,7 +176,10 @@ def _check_status(response: Response, gateway: Gateway | None) -> None:
     if status == 403:
         raise Forbidden
     if status in (429, 503):
-        raise ServerBusy(_retry_after_s(response.headers.get("retry-after", "")))
+        # 429 is said to a user, 503 of the server: see `limits`.
+        asked = response.headers.get("retry-after", "")
+        default_s = BRIEF_BACK_OFF_S if status == 503 else DEFAULT_BACK_OFF_S
+        raise ServerBusy(_retry_after_s(asked, default_s), of_host=status == 503)
     if status in (502, 504):
         raise Unreachable
     # A fault in a 500 is read by the operation; any other body there is found to be no SOAP.
@@ -183,12 +187,12 @@ def _check_status(response: Response, gateway: Gateway | None) -> None:
         raise NotEws
 
 
-def _retry_after_s(value: str) -> float:
+def _retry_after_s(value: str, default_s: float) -> float:
     """Seconds from a Retry-After header (RFC 9110, 10.2.3), at most an hour."""
     if value.isascii() and value.isdigit() and len(value) < 10:
         return min(float(value), MAX_BACK_OFF_S)
     try:
         seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError):
-        return DEFAULT_BACK_OFF_S
+        return default_s
     return min(max(seconds, 0.0), MAX_BACK_OFF_S)

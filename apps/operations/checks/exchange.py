@@ -133,6 +133,17 @@ def _host(system: MailSystem, url: str) -> Iterator[Step]:
         if step.status == "ok":
             return
     yield from _ews(judge(answer.status, answer.headers), answer.status)
+    yield from _products(url)
+
+
+def _products(url: str) -> Iterator[Step]:
+    """What this process has learned of the servers there; before any sign-in that is nothing."""
+    for product in mail_server().products(url):
+        if product.supported:
+            yield Step("version", "ok", product.name)
+        else:
+            advice = "ENS is made for Exchange 2010 SP3 and newer: update this server."
+            yield Step("version", "warning", product.name, advice)
 
 
 def _no_tls(url: str, guard: AddressCheck, via: Via, error: TlsFailed) -> Step:
@@ -191,6 +202,8 @@ def sign_in(context: Context) -> Iterator[Step]:
     for system, url in _urls(context):
         step = _sign_in(system, url, context)
         yield step
+        if step.status == "ok":
+            yield from _products(url)
         if step.detail in (_REFUSED, _TOO_MANY):
             # The other servers may ask the same directory, which would lock the account.
             return
