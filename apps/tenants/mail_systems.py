@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cryptography import x509
 from django.conf import settings
 
+from apps.tenants import ways
 from apps.tenants.ews_urls import EwsUrlRefused, normal_host, normal_url, refuse_special_address
 from apps.tenants.models import MailSystem, OrganizationGroup
 
@@ -19,10 +20,15 @@ def add_mail_system(
     default_ews_url: str = "",
     ca_pem: str = "",
     allow_private: bool = False,
+    tls_floor: str = MailSystem.TlsFloor.TLS_1_2,
+    gateway: bool = False,
+    gateway_headers: Sequence[str] = (),
+    gateway_refusals: Sequence[int] = (),
 ) -> MailSystem:
-    """List a mail system of a group; the hosts and the default address are checked first.
+    """List a mail system of a group; the hosts, the default address and the way are checked first.
 
     Raises:
+        WayRefused: a header or status of the gateway's that can't be.
         EwsUrlRefused: a host or the default address may not be called, or the default address is
             on none of the hosts (`ews_url_not_listed`).
     """
@@ -34,6 +40,10 @@ def add_mail_system(
         default_ews_url=default_ews_url,
         ca_pem=ca_pem,
         allow_private=allow_private,
+        tls_floor=tls_floor,
+        gateway=gateway,
+        gateway_headers=ways.header_lines(gateway_headers),
+        gateway_refusals=ways.refusals(gateway_refusals),
     )
 
 
