@@ -7,7 +7,7 @@ Microsoft Graph will be the next. Every call has a total deadline and raises `Ex
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
@@ -67,6 +67,21 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """A mail system whose EWS address for a mailbox is not known yet.
+
+    `name` tells it from others. `endpoint`: the way to any of its hosts; its URL is empty. `permit`
+    writes an https address on one of its hosts in its normal form, and returns None for any other.
+    `domains`: the SMTP domains that the administrator says are its own.
+    """
+
+    name: str
+    endpoint: Endpoint
+    permit: Callable[[str], str | None] = field(repr=False)
+    domains: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """`inbox_id`: the id of the caller's own Inbox, which is the claimed address' Inbox too."""
 
@@ -122,6 +137,16 @@ class Described:
 
 class MailServer(Protocol):
     """A kind of mail server. Deadlines are total, in seconds; ids are case-sensitive."""
+
+    async def discover(
+        self, system: Reach, credentials: Credentials, address: str, deadline_s: float
+    ) -> str:
+        """Find the URL at which the mailbox of `address` is served, on a host of its mail system.
+
+        Raises:
+            AutodiscoverFailed: nothing told where; transient if something may do so later.
+            AutodiscoverHostNotAllowed: it is on hosts that the mail system doesn't list.
+        """
 
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float

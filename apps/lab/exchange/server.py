@@ -27,9 +27,10 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
-from ..ca import LabCa
+from ..ca import LOOPBACK_NAMES, LabCa
 from . import control as control_api
 from .accounts import DOMAIN, demo_mailboxes
+from .autodiscover import POX_PATH, SOAP_PATH, Autodiscover, redirector
 from .clock import Clock
 from .endpoint import PATH, Endpoint
 from .errors import EwsError
@@ -50,7 +51,8 @@ class LabExchange:
 
     `ca` signs its certificate (a new one in a temporary directory without), `max_subscriptions` is
     EWSMaxSubscriptions, `on_message` and `record_dir` see every SOAP message (`journal.py`),
-    `webhook_timeout_s` (real seconds) is how long a webhook may take.
+    `webhook_timeout_s` (real seconds) is how long a webhook may take. Its certificate is for
+    loopback and for `names`.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class LabExchange:
         on_message: MessageHook | None = None,
         record_dir: Path | None = None,
         webhook_timeout_s: float = 30.0,
+        names: Sequence[str] = (),
     ) -> None:
+        self._names = (*LOOPBACK_NAMES, *names)
         self._directory = tempfile.TemporaryDirectory(
             prefix="ens-lab-exchange-", ignore_cleanup_errors=True
         )
@@ -81,6 +85,7 @@ class LabExchange:
             self.faults,
             version or ServerVersion(),
         )
+        self.autodiscover = Autodiscover(self._store, self._endpoint.admit)
         self._webhook_timeout_s = webhook_timeout_s
         self._runners: list[web.AppRunner] = []
         self._ews: tuple[web.AppRunner, str, int, Any] | None = None
@@ -108,12 +113,18 @@ class LabExchange:
         self._hub.open(Webhooks(self._ca.pem, self._webhook_timeout_s))
         ews = web.Application(client_max_size=_MAX_REQUEST)
         ews.router.add_post(PATH, self._endpoint.handle)
-        context = self._ca.issue("exchange").server_context()
+        ews.router.add_post(SOAP_PATH, self.autodiscover.soap)
+        ews.router.add_post(POX_PATH, self.autodiscover.pox)
+        context = self._ca.issue("exchange", self._names).server_context()
         actual = await self._listen(ews, host, port, context)
         self._ews = (self._runners[-1], host, actual, context)
         self.url = f"https://{host}:{actual}{PATH}"
         actual = await self._listen(control_api.application(self), "127.0.0.1", control_port, None)
         self.control = f"http://127.0.0.1:{actual}"
+
+    async def listen_plain(self, location: str) -> int:
+        """Serve plain HTTP, too, on the port that is returned: Autodiscover's redirect there."""
+        return await self._listen(redirector(location), "127.0.0.1", 0, None)
 
     async def _listen(self, app: web.Application, host: str, port: int, context: Any) -> int:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
