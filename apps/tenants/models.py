@@ -38,6 +38,7 @@ class MailSystem(models.Model):
 
     `hosts` are the only hosts that ENS may call for it, as `normal_host` writes them: lower-case
     A-labels or IP literals, with `:port` where it isn't 443. No host listed means none allowed.
+    `smtp_domains`: whose mailboxes it has, in lower-case A-labels; none listed says nothing.
     """
 
     og = models.ForeignKey(OrganizationGroup, models.PROTECT, related_name="mail_systems")
@@ -46,6 +47,9 @@ class MailSystem(models.Model):
     default_ews_url = models.CharField(max_length=1000, blank=True, default="")
     ca_pem = models.TextField(blank=True, default="")
     allow_private = models.BooleanField(default=False)
+    smtp_domains = models.JSONField(default=list, blank=True)
+    # Whether EWS addresses may be looked for by Autodiscover, for phones that bring none.
+    autodiscover = models.BooleanField(default=True)
 
     class Meta:
         constraints: ClassVar = [
