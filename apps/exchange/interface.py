@@ -53,13 +53,11 @@ class Reach:
 
     `name` tells it from others. `endpoint`: the way to any of its hosts; its URL is empty. `permit`
     writes an https address on one of its hosts in its normal form, and returns None for any other.
-    `domains`: the SMTP domains that the administrator says are its own.
     """
 
     name: str
     endpoint: Endpoint
     permit: Callable[[str], str | None] = field(repr=False)
-    domains: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

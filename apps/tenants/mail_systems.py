@@ -17,7 +17,6 @@ from apps.tenants.ews_urls import (
 )
 from apps.tenants.models import MailSystem, OrganizationGroup
 
-
 # As long as the columns that keep addresses of EWS.
 MOST_URL: Final = 500
 

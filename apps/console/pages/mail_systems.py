@@ -18,7 +18,7 @@ from apps.console.chosen import chosen_og, user_of
 from apps.console.site import site
 from apps.devices.models import Mailbox
 from apps.tenants.ews_urls import EwsUrlRefused
-from apps.tenants.mail_systems import check_ca_pem, checked
+from apps.tenants.mail_systems import check_ca_pem, checked, checked_domains
 from apps.tenants.models import MailSystem, OrganizationGroup
 
 _REFUSALS: Final = {
@@ -32,7 +32,7 @@ _FOR_LISTED_HOSTS: Final = (
 )
 
 
-class _Hosts(forms.CharField):
+class _Lines(forms.CharField):
     """A JSON list, a line each."""
 
     def prepare_value(self, value: Any) -> Any:
@@ -52,20 +52,32 @@ class MailSystemForm(forms.ModelForm):
     og: OrganizationGroup | None = None
     may_go_private = False
 
-    hosts = _Hosts(
+    hosts = _Lines(
         label="Hosts",
         max_length=10_000,
         help_text="One a line, as host or host:port. ENS calls no others.",
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"}),
     )
+    smtp_domains = _Lines(
+        required=False,
+        label="Mail domains",
+        max_length=20_000,
+        help_text="One a line: what stands behind the @ of the addresses here. By them the mail "
+        "system of a phone is found that brings no EWS address.",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false"}),
+    )
 
     class Meta:
         model = MailSystem
-        fields = ("name", "hosts", "default_ews_url", "ca_pem", "allow_private")
+        fields = (
+            *("name", "hosts", "default_ews_url", "ca_pem", "allow_private"),
+            *("smtp_domains", "autodiscover"),
+        )
         labels: ClassVar = {
             "default_ews_url": "Default EWS address",
             "ca_pem": "CA bundle",
             "allow_private": "Private addresses",
+            "autodiscover": "Ask Autodiscover",
         }
         help_texts: ClassVar = {
             "default_ews_url": "For phones that don't know theirs, such as "
@@ -74,6 +86,8 @@ class MailSystemForm(forms.ModelForm):
             "the operating system trusts.",
             "allow_private": "The hosts may have addresses such as 10.x or 192.168.x. Only a "
             "system administrator may permit it.",
+            "autodiscover": "Where the phone brings no EWS address and there is no default one. It "
+            "is only asked at, and believed about, the hosts above.",
         }
 
     def clean_name(self) -> str:
@@ -91,6 +105,12 @@ class MailSystemForm(forms.ModelForm):
         except ValueError:
             raise forms.ValidationError("No certificates in PEM.") from None
         return f"{pem}\n" if pem else ""
+
+    def clean_smtp_domains(self) -> list[str]:
+        try:
+            return checked_domains(self.cleaned_data["smtp_domains"])
+        except EwsUrlRefused:
+            raise forms.ValidationError("One of these is no domain.") from None
 
     def clean(self) -> dict[str, Any]:
         found: dict[str, Any] = super().clean() or {}
@@ -131,6 +151,19 @@ class MailSystemAdmin(ConsoleAdmin):
     ordering = ("name",)
     list_select_related = ("og",)
     actions = None
+    fieldsets = (
+        (
+            None,
+            {"fields": ("name", "hosts", "default_ews_url", "ca_pem", "allow_private")},
+        ),
+        (
+            "Autodiscover",
+            {
+                "fields": ("smtp_domains", "autodiscover"),
+                "description": "How the EWS address is found for phones that bring none.",
+            },
+        ),
+    )
 
     @display(description="Hosts")
     def listed(self, obj: MailSystem) -> str:

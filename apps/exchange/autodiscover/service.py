@@ -214,7 +214,7 @@ class _Journey:
         for base in bases:
             for one in self._both(base):
                 yield one
-        for url in await self._redirected(domain, redirect, https[-1] + soap.PATH):
+        for url in await self._redirected(redirect, https[-1] + soap.PATH):
             for one in self._both(url):
                 yield one
         for url in await self._recorded(record):
@@ -238,14 +238,14 @@ class _Journey:
         places.append((Place(kind, scheme_and_host + path), ends))
         return places
 
-    async def _redirected(self, domain: str, url: str, secure: str) -> list[str]:
+    async def _redirected(self, url: str, secure: str) -> list[str]:
         """Where plain HTTP leads to, if to a host of the mail system. Nothing secret is sent.
 
         `secure`: the address of the same host by HTTPS.
         """
         listed = self._reach.permit(secure) is not None
         # Who claims an address of a domain of his own must not make us knock inside.
-        inside = self._reach.endpoint.allow_private and (listed or domain in self._reach.domains)
+        inside = self._reach.endpoint.allow_private and listed
         endpoint = replace(self._reach.endpoint, url=url, allow_private=inside)
         try:
             location = await self._owner.sender.redirect_of(endpoint, self._share())

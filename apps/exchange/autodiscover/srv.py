@@ -44,7 +44,7 @@ class Resolver(Protocol):
 
 
 class DnsResolver:
-    """Asks name servers: `address` or `address:port` each, those of the system for none.
+    """Asks name servers: `address` or `address:port` (IPv6 in brackets), the system's for none.
 
     The addresses of hosts are never looked up here: the guard judges what is connected, so that a
     name whose addresses change in between gains nothing.
@@ -91,7 +91,7 @@ def in_order(records: Iterable[Record]) -> list[Record]:
 
 
 def _name_server(text: str) -> dns.nameserver.Nameserver:
-    host, colon, port = text.rpartition(":")
-    if colon and port.isdigit() and (":" not in host or host.startswith("[")):
-        return dns.nameserver.Do53Nameserver(host.strip("[]"), int(port))
-    return dns.nameserver.Do53Nameserver(text.strip("[]"))
+    address, bracket, port = text.rpartition("]") if text.startswith("[") else ("", "", "")
+    if not bracket:
+        address, _, port = text.partition(":")
+    return dns.nameserver.Do53Nameserver(address.strip("["), int(port.strip(":") or 53))

@@ -73,13 +73,12 @@ class World:
     def reach(
         self,
         *names: str,
-        domains: Iterable[str] = ("corp.localhost",),
         exceptions: tuple[IPv4Network | IPv6Network, ...] = LOOPBACK,
     ) -> Reach:
         """A mail system that lists these names, each with the lab's port unless it has one."""
         hosts = [name if ":" in name else f"{name}:{self.port}" for name in names]
         endpoint = Endpoint("", self.lab.ca_pem, exceptions=exceptions)
-        return Reach("system", endpoint, permit_for(hosts), frozenset(domains))
+        return Reach("system", endpoint, permit_for(hosts))
 
     async def find(self, *names: str, address: str = ADDRESS, deadline_s: float = 8.0) -> str:
         """Where the mailbox' EWS are, for a mail system that lists these names."""
