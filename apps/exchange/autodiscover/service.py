@@ -326,7 +326,7 @@ class _Journey:
         permitted = self._follow(url)
         if permitted is None:
             return None
-        path = urlsplit(permitted).path.lower()
+        path = permitted.partition("?")[0].lower()
         kind = place.kind
         if path.endswith((".svc", ".xml")):
             kind = "soap" if path.endswith(".svc") else "pox"
