@@ -51,6 +51,15 @@ class Command(BaseCommand):
             "--allow-private", action="store_true", help="the hosts may have private addresses"
         )
         sub.add_argument(
+            "--smtp-domain",
+            action="append",
+            default=[],
+            help="a domain whose mailboxes it has; may be repeated",
+        )
+        sub.add_argument(
+            "--no-autodiscover", action="store_true", help="never look for EWS addresses"
+        )
+        sub.add_argument(
             "--tls-floor",
             choices=MailSystem.TlsFloor.values,
             default=MailSystem.TlsFloor.TLS_1_2,
@@ -103,6 +112,8 @@ class Command(BaseCommand):
                     default_ews_url=options["default_ews_url"],
                     ca_pem=_certificates(options["ca_file"]),
                     allow_private=options["allow_private"],
+                    smtp_domains=options["smtp_domain"],
+                    autodiscover=not options["no_autodiscover"],
                     tls_floor=options["tls_floor"],
                     gateway=options["gateway"],
                     gateway_headers=options["gateway_header"],
@@ -110,7 +121,7 @@ class Command(BaseCommand):
                 )
                 _audit(system)
         except EwsUrlRefused as error:
-            raise CommandError(f"a host or the default address is refused: {error.code}") from None
+            raise CommandError(f"refused: {error.code}") from None
         except WayRefused as error:
             raise CommandError(f"the gateway is refused: {error}") from None
         return ",".join(system.hosts)
