@@ -10,6 +10,7 @@ from typing import Any, Final
 from django.utils import timezone
 from django.utils.formats import date_format
 
+from apps.devices import registry
 from apps.devices.models import Device, DeviceState
 from apps.history.stories import Entry
 from apps.subscriptions.models import Subscription, SubscriptionState
@@ -139,7 +140,20 @@ _REASONS: Final = {
     "unsubscribed": Words("The app has unsubscribed."),
     "administrator": Words("An administrator blocked it."),
     "compliance": Words("The UEM reported it as not compliant."),
-    "gateway": Words("The mail gateway had it blocked."),
+    "gateway": Words(
+        "The mail gateway refuses it.",
+        "See in the gateway why. ENS asks it again whenever the phone brings its credentials, and "
+        "lets the phone in once the gateway does. If a program had it blocked by the admin API, "
+        "unblock it there.",
+    ),
+    "ntlm_behind_gateway": Words(
+        "Behind the gateway Exchange offers only NTLM or Kerberos, which can't pass a gateway.",
+        "Let the EWS directory behind the gateway offer Basic or OAuth.",
+    ),
+    "exchange_proxy_failed": Words(
+        "The HTTP proxy on the way to Exchange did not let ENS through.",
+        "Run the diagnostics of Exchange: they say what the proxy answers.",
+    ),
     "listed": Words("It goes by a name that is blocked."),
     "proved": Words("Its credentials proved good."),
     "silent": Words(
@@ -170,6 +184,9 @@ _REASONS: Final = {
     "TopicDisallowed": Words("The credentials are not this app's.", "Replace the push app's."),
     "not_blocked": Words("It is not blocked."),
     "blocked_already": Words("It was blocked already."),
+    "held_by_gateway": Words(
+        "It is the mail gateway that refuses it.", "It is let in once the gateway lets it through."
+    ),
     "blocked_above": Words(
         "Its phone is blocked for a group further up.", "Ask who looks after that group."
     ),
@@ -281,7 +298,8 @@ def reason(code: str) -> Words:
 
 def of_device(device: Device) -> Words:
     """What a device's state means, with its reason, and what to do."""
-    return _both(_DEVICE_STATES[DeviceState(device.state)], reason(device.reason))
+    held = Words("It is told nothing.") if registry.held_by_gateway(device) else None
+    return _both(held or _DEVICE_STATES[DeviceState(device.state)], reason(device.reason))
 
 
 def of_subscription(subscription: Subscription) -> Words:

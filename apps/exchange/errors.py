@@ -121,6 +121,24 @@ class Unreachable(ExchangeError):
     transient = True
 
 
+class ProxyTrouble(Unreachable):
+    """The HTTP proxy on the way is away, refuses us or the host, or its address is refused."""
+
+    default_code = "exchange_proxy_failed"
+
+
+class GatewayRefused(ExchangeError):
+    """The gateway in front of the mail server does not let this device through."""
+
+    default_code = "gateway"
+
+
+class NtlmBehindGateway(ExchangeError):
+    """Only NTLM or Kerberos is offered, which authenticate connections: none pass a gateway."""
+
+    default_code = "ntlm_behind_gateway"
+
+
 class TlsRefused(ExchangeError):
     """The server's certificate isn't trusted, or no TLS could be agreed. Nothing was sent."""
 

@@ -18,9 +18,10 @@ from apps.exchange.errors import (
     ServerBusy,
     TlsRefused,
 )
-from apps.exchange.interface import Credentials, Endpoint
+from apps.exchange.interface import Credentials
 from apps.operations.checks import hosts
 from apps.subscriptions.runtime import mail_server
+from apps.subscriptions.way import endpoint_of
 from apps.tenants.models import MailSystem
 from apps.vault.lookup import lookup_hmac
 from apps.wire import background, certificates
@@ -154,9 +155,7 @@ def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
     if len(lately) >= _MOST_WRONG:
         advice = "Several passwords of this account were refused: try again in half an hour."
         return Step("sign in", "skipped", _TOO_MANY, advice)
-    endpoint = Endpoint(
-        url, system.ca_pem, system.allow_private, tuple(settings.ENS.guard_exceptions)
-    )
+    endpoint = endpoint_of(system, url)
     credentials = Credentials("basic", context.username, context.password)
     proof = mail_server().prove(endpoint, credentials, context.address, _DEADLINE_S)
     try:
