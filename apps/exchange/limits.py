@@ -30,7 +30,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
-from urllib.parse import urlsplit
 
 from apps.exchange.errors import (
     AddressForbidden,
@@ -265,7 +264,7 @@ class LimitedServer:
         self, endpoint: Endpoint, credentials: Credentials, deadline_s: float
     ) -> AsyncIterator[float]:
         """Wait for a place at the host; yields the seconds that are left for the call."""
-        account, host = credentials.account, self._host(urlsplit(endpoint.url).netloc.lower())
+        account, host = credentials.account, self._host(endpoint.host)
         host.check(account)
         ends = time.monotonic() + deadline_s
         try:

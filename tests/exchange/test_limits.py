@@ -297,6 +297,14 @@ async def test_slow_answers_count_as_trouble(
     assert server._hosts["slow.example"].places.limit == 32
 
 
+@pytest.mark.parametrize("url", ["https://[::1/EWS", "", "nonsense", "https://"])
+async def test_an_address_that_is_none_is_the_client_s_to_refuse(
+    server: LimitedServer, inner: Server, url: str
+) -> None:
+    assert await ask(server, Endpoint(url)) == "ok"
+    assert inner.calls == 1
+
+
 async def test_what_is_remembered_is_bounded(
     server: LimitedServer, inner: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

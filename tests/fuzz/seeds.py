@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.exchange import answers
+from tests.exchange.autodiscover import messages
 
 HEADER: dict[str, Any] = {"alg": "RSA-OAEP-256", "enc": "A256GCM", "kid": "k"}
 _SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
@@ -63,6 +64,21 @@ def _answers() -> list[bytes]:
     ]
 
 
+def _autodiscover() -> list[bytes]:
+    url = "https://mail.example.com/EWS/Exchange.asmx"
+    exchange, web = messages.protocol("EXCH", ASUrl=url), messages.protocol("EXPR", EwsUrl=url)
+    moved = "<Action>redirectAddr</Action><RedirectAddr>a@b.example</RedirectAddr>"
+    return [
+        messages.settings(ExternalEwsUrl=url, InternalEwsUrl=url),
+        messages.user_error("RedirectAddress", "a@b.example"),
+        messages.user_error("RedirectUrl", "https://[::1/autodiscover.svc"),
+        messages.user_error("ServerBusy"),
+        messages.account(exchange, web),
+        messages.account(action=moved),
+        messages.pox('<Error Time="1" Id="2"><ErrorCode>500</ErrorCode></Error>'),
+    ]
+
+
 def seeds(target: str) -> list[bytes]:
     """The inputs that a target's made-up ones begin from."""
     if target == "notification":
@@ -71,6 +87,8 @@ def seeds(target: str) -> list[bytes]:
         return [*found, _events(*_EVENTS), _notification(failed, "Error", "ErrorReadEventsFailed")]
     if target == "answer":
         return _answers()
+    if target == "autodiscover":
+        return _autodiscover()
     header = b'{"alg":"RSA-OAEP-256","enc":"A256GCM","kid":"k","typ":"JWE"}'
     claims = b'{"iat":1763719200,"jti":"0123456789abcdef","email":"anna@example.com","x":[1,{}]}'
     parts = [bytes([3, part]) + b"0123456789abcdef" for part in range(5)]
