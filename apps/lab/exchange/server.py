@@ -15,10 +15,11 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import ssl
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,18 +28,21 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
-from ..ca import LabCa
+from ..ca import LabCa, ServerFiles
 from . import control as control_api
 from .accounts import DOMAIN, demo_mailboxes
+from .auth import Doorman, Method
 from .clock import Clock
 from .endpoint import PATH, Endpoint
 from .errors import EwsError
 from .faults import Faults
 from .journal import Journal, MessageHook
+from .lockout import LockOut
 from .model import Address, Draft, Item, Kind, Mailbox
 from .push import PushHub
 from .soap import ServerVersion
 from .store import Store
+from .tokens import Tokens
 from .webhook import Webhooks
 
 T = TypeVar("T")
@@ -50,7 +54,8 @@ class LabExchange:
 
     `ca` signs its certificate (a new one in a temporary directory without), `max_subscriptions` is
     EWSMaxSubscriptions, `on_message` and `record_dir` see every SOAP message (`journal.py`),
-    `webhook_timeout_s` (real seconds) is how long a webhook may take.
+    `webhook_timeout_s` (real seconds) is how long a webhook may take. `auth` is how callers may log
+    in, `extended_protection` and `login_each_request` say how strictly (`auth.py`).
     """
 
     def __init__(
@@ -63,6 +68,9 @@ class LabExchange:
         on_message: MessageHook | None = None,
         record_dir: Path | None = None,
         webhook_timeout_s: float = 30.0,
+        auth: Iterable[Method] = ("basic",),
+        extended_protection: bool = False,
+        login_each_request: bool = False,
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(
             prefix="ens-lab-exchange-", ignore_cleanup_errors=True
@@ -73,6 +81,18 @@ class LabExchange:
         self._hub = PushHub(self.clock, self._journal, max_subscriptions)
         self._store = Store(self.clock, self._hub.publish)
         self.faults = Faults(self.clock)
+        self.tokens = Tokens()
+        self._auth = frozenset(auth)
+        self._doorman = Doorman(
+            self._store,
+            self._journal,
+            LockOut(self.clock, self._journal),
+            self.tokens,
+            self._auth,
+            Path(self._directory.name),
+            extended_protection=extended_protection,
+            each_request=login_each_request,
+        )
         self._endpoint = Endpoint(
             self._store,
             self._hub,
@@ -80,6 +100,7 @@ class LabExchange:
             self._journal,
             self.faults,
             version or ServerVersion(),
+            self._doorman,
         )
         self._webhook_timeout_s = webhook_timeout_s
         self._runners: list[web.AppRunner] = []
@@ -108,7 +129,12 @@ class LabExchange:
         self._hub.open(Webhooks(self._ca.pem, self._webhook_timeout_s))
         ews = web.Application(client_max_size=_MAX_REQUEST)
         ews.router.add_post(PATH, self._endpoint.handle)
-        context = self._ca.issue("exchange").server_context()
+        files = self._ca.issue("exchange")
+        self._doorman.show(files.certificate.read_bytes())
+        context = files.server_context()
+        if "certificate" in self._auth:
+            context.load_verify_locations(self._ca.pem_file)
+            context.verify_mode = ssl.CERT_OPTIONAL
         actual = await self._listen(ews, host, port, context)
         self._ews = (self._runners[-1], host, actual, context)
         self.url = f"https://{host}:{actual}{PATH}"
@@ -166,6 +192,10 @@ class LabExchange:
         """
         user = username or address.partition("@")[0]
         return self._add(Mailbox(address, name, user, domain, password, tuple(aliases)))
+
+    def issue_certificate(self, address: str, lifetime_s: float = 86400.0) -> ServerFiles:
+        """A client certificate of a mailbox's owner, with its key, by the lab's CA."""
+        return self._ca.issue_client(address, lifetime_s)
 
     def _add(self, mailbox: Mailbox) -> Mailbox:
         self._in_loop(lambda: self._store.add(mailbox))
@@ -416,10 +446,12 @@ class LabExchange:
                 "refused_while_locked": dict(self._journal.refused_while_locked),
                 "notifications": dict(self._journal.notifications),
                 "connections": {
-                    "total": self._endpoint.connections,
-                    "open": self._endpoint.open_connections,
-                    "shared": self._endpoint.shared_connections,
+                    "total": self._doorman.connections,
+                    "open": self._doorman.open_connections,
+                    "shared": self._doorman.shared,
                 },
+                "served": dict(self._doorman.served),
+                "logins": dict(self._doorman.logins),
             }
         )
 
