@@ -198,9 +198,10 @@ class Doorman:
         except BadBindingsError:
             connection.acceptor = None
             raise _Refusal from None
-        except (SpnegoError, ValueError, struct.error):
+        except (SpnegoError, ValueError, struct.error, AttributeError):
+            # By Kerberos the KDC has seen the password, and gssapi stumbles over foreign bindings.
             connection.acceptor = None
-            raise _Refusal(wrong=self._wrong(name)) from None
+            raise _Refusal(wrong=self._wrong(name) if scheme == "ntlm" else None) from None
         spoken = b64encode(answer).decode() if answer else ""
         if not connection.acceptor.complete:
             raise _Refusal(f"{'NTLM' if scheme == 'ntlm' else 'Negotiate'} {spoken}")

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.exchange.auth.kdc import Kdc, kdc
+from tests.exchange.auth.ways import MANY, PASSWORDS, many_password
 
 
 @pytest.fixture(scope="session")
 def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kdc]:
-    users = {"anna": "anna-lab-1", "ben": "ben-lab-2"}
+    users = PASSWORDS | {name: many_password(name) for name in MANY}
     with kdc(tmp_path_factory.mktemp("kdc"), users) as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""A real Kerberos KDC (MIT krb5kdc) on loopback, with a realm of its own in a temporary directory."""
+"""A real KDC (MIT krb5kdc) on loopback, with a realm of its own in a temporary directory."""
 
 from __future__ import annotations
 
@@ -36,27 +36,25 @@ class Kdc:
     def log(self) -> str:
         return (self.folder / "kdc.log").read_text()
 
-    def add_user(self, name: str, password: str) -> None:
-        self._kadmin(f"addprinc -pw {password} +requires_preauth {name}")
-
-    def add_service(self, host: str) -> None:
-        self._kadmin(f"addprinc -randkey HTTP/{host}")
-        self._kadmin(f"ktadd -k {self.folder / 'http.keytab'} HTTP/{host}")
+    def add(self, users: dict[str, str], host: str) -> None:
+        """Add users with their passwords, and the service HTTP/host."""
+        keytab = self.folder / "http.keytab"
+        lines = [f"addprinc -pw {users[name]} +requires_preauth {name}" for name in users]
+        lines += [f"addprinc -randkey HTTP/{host}", f"ktadd -k {keytab} HTTP/{host}", "quit"]
+        self._run("kadmin.local", "-r", REALM, say="\n".join([*lines, ""]))
 
     def wrong_passwords(self, name: str) -> int:
         """How often a wrong password of this user came."""
         told = f"PREAUTH_FAILED: {name}@{REALM}"
         return sum(told in line for line in self.log.splitlines())
 
-    def _kadmin(self, query: str) -> None:
-        self._run("kadmin.local", "-r", REALM, "-q", query)
-
-    def _run(self, *command: str) -> None:
+    def _run(self, *command: str, say: str = "") -> None:
         found = shutil.which(command[0], path=_SBIN)
         assert found is not None, f"{command[0]} is missing: apt-get install krb5-kdc"
         done = subprocess.run(
             [found, *command[1:]],
             env=os.environ | self.environment,
+            input=say.encode(),
             capture_output=True,
             timeout=60,
             check=False,
@@ -125,9 +123,7 @@ def kdc(folder: Path, users: dict[str, str], host: str = "localhost") -> Iterato
 """
     )
     made._run("kdb5_util", "create", "-r", REALM, "-s", "-P", "master")
-    for name, password in users.items():
-        made.add_user(name, password)
-    made.add_service(host)
+    made.add(users, host)
     made.start()
     try:
         yield made
