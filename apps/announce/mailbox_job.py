@@ -155,7 +155,9 @@ class MailboxJob:
         """
         plain = [_News(item_id) for item_id in todo.delivered]
         if context.refused:
-            await in_database(_suspect, context.subscription.id, todo.catch_up_since)
+            await in_database(
+                _suspect, context.subscription.id, "credentials_refused", todo.catch_up_since
+            )
         if not context.may_fetch:
             return plain, todo.unread_count
         credentials = context.credentials
@@ -164,6 +166,9 @@ class MailboxJob:
             return plain, todo.unread_count
         try:
             found = await self._fetch(context, credentials, todo)
+        except errors.CredentialsExpired as error:
+            # Moving it wakes the phones; nobody has to prove anything anew.
+            await in_database(_suspect, context.subscription.id, error.code, todo.catch_up_since)
         except errors.CredentialsRefused:
             counters.count(names.CREDENTIALS_REFUSED)
             await in_database(_credentials_refused, context, credentials, todo.catch_up_since)
@@ -388,10 +393,10 @@ def _promote(subscription_id: uuid.UUID, named: str) -> None:
     states.move(subscription_id, SubscriptionState.ACTIVE, "exchange_called")
 
 
-def _suspect(subscription_id: uuid.UUID, untold_since: datetime | None) -> bool:
+def _suspect(subscription_id: uuid.UUID, reason: str, untold_since: datetime | None) -> bool:
     """What was to be looked for is looked for by the subscription that takes over."""
     also = {} if untold_since is None else {"silent_since": untold_since}
-    return states.move(subscription_id, SubscriptionState.SUSPECT, "credentials_refused", **also)
+    return states.move(subscription_id, SubscriptionState.SUSPECT, reason, **also)
 
 
 def _does_not_open(subscription_id: uuid.UUID) -> None:
@@ -410,7 +415,7 @@ def _credentials_refused(
 ) -> None:
     refusals.remember(context.mailbox, credentials)
     # One that was superseded meanwhile says nothing of the credentials in use now.
-    if _suspect(context.subscription.id, untold_since):
+    if _suspect(context.subscription.id, "credentials_refused", untold_since):
         wakeups.demand_proof(context.mailbox.pk)
     log.info("subscription %s: credentials refused", context.subscription.id)
 
