@@ -58,6 +58,8 @@ class Outcome:
     watermark: str = ""
     # Whether what the job was to look for at Exchange was looked for, and told.
     caught_up: bool = False
+    # Whether the job itself has silenced a device.
+    silenced: bool = False
 
     def again(self, seconds: float) -> None:
         """Ask for another try, not before the latest time that anything asked for."""
@@ -130,7 +132,7 @@ class MailboxJob:
         context = await _after_trial(context)
         news, unread = await self._gather(context, todo, outcome)
         taken_at = min(entry.appended_at for entry in entries)
-        audience = _Audience(context.targets, context.loaded_at)
+        audience = _Audience(context.targets, 0.0 if outcome.silenced else context.loaded_at)
         await self._announce(context, news, unread, _Delivery(outcome, taken_at, audience))
 
     async def _note_identity(self, context: Context, works: Sequence[MailWork]) -> None:
@@ -155,9 +157,7 @@ class MailboxJob:
         """
         plain = [_News(item_id) for item_id in todo.delivered]
         if context.refused:
-            await in_database(
-                _suspect, context.subscription.id, "credentials_refused", todo.catch_up_since
-            )
+            await in_database(_suspect, context.subscription.id, todo.catch_up_since)
         if not context.may_fetch:
             return plain, todo.unread_count
         credentials = context.credentials
@@ -168,10 +168,14 @@ class MailboxJob:
             found = await self._fetch(context, credentials, todo)
         except errors.CredentialsExpired as error:
             # Moving it wakes the phones; nobody has to prove anything anew.
-            await in_database(_suspect, context.subscription.id, error.code, todo.catch_up_since)
+            await in_database(_suspect, context.subscription.id, todo.catch_up_since, error.code)
         except errors.CredentialsRefused:
             counters.count(names.CREDENTIALS_REFUSED)
             await in_database(_credentials_refused, context, credentials, todo.catch_up_since)
+        except errors.GatewayRefused as error:
+            counters.count(names.FETCH_ERRORS, label=error.code)
+            await in_database(_gateway_refused, context, credentials, todo.catch_up_since)
+            outcome.silenced = True
         except errors.ExchangeError as error:
             counters.count(names.FETCH_ERRORS, label=error.code)
             log.warning(
@@ -393,10 +397,28 @@ def _promote(subscription_id: uuid.UUID, named: str) -> None:
     states.move(subscription_id, SubscriptionState.ACTIVE, "exchange_called")
 
 
-def _suspect(subscription_id: uuid.UUID, reason: str, untold_since: datetime | None) -> bool:
+def _suspect(
+    subscription_id: uuid.UUID, untold_since: datetime | None, reason: str = wakeups.REFUSED
+) -> bool:
     """What was to be looked for is looked for by the subscription that takes over."""
     also = {} if untold_since is None else {"silent_since": untold_since}
     return states.move(subscription_id, SubscriptionState.SUSPECT, reason, **also)
+
+
+def _gateway_refused(
+    context: Context, credentials: Credentials, untold_since: datetime | None
+) -> None:
+    """The gateway refuses the device whose credentials these are: now, not at its next check-in.
+
+    Unless it was not told who that is: the credentials are from before there was a gateway.
+    """
+    subscription = context.subscription
+    _suspect(subscription.id, untold_since, registry.GATEWAY)
+    owner = subscription.owner
+    if owner is not None and credentials.identity:
+        registry.refused_by_gateway(owner.id, owner.secret_hash)
+        ending.hand_over(owner)
+    log.info("subscription %s: refused by the gateway", subscription.id)
 
 
 def _does_not_open(subscription_id: uuid.UUID) -> None:
@@ -415,7 +437,7 @@ def _credentials_refused(
 ) -> None:
     refusals.remember(context.mailbox, credentials)
     # One that was superseded meanwhile says nothing of the credentials in use now.
-    if _suspect(context.subscription.id, "credentials_refused", untold_since):
+    if _suspect(context.subscription.id, untold_since):
         wakeups.demand_proof(context.mailbox.pk)
     log.info("subscription %s: credentials refused", context.subscription.id)
 

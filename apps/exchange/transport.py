@@ -20,6 +20,7 @@ from apps.exchange.auth import connections, offers
 from apps.exchange.auth.connection import basic, check_refusal
 from apps.exchange.auth.connections import UserConnections
 from apps.exchange.errors import (
+    BRIEF_BACK_OFF_S,
     DEFAULT_BACK_OFF_S,
     MAX_BACK_OFF_S,
     AddressForbidden,
@@ -27,12 +28,16 @@ from apps.exchange.errors import (
     CredentialsRefused,
     ExchangeError,
     Forbidden,
+    GatewayRefused,
     LoginImpossible,
     NotEws,
+    NtlmBehindGateway,
+    ProxyTrouble,
     ServerBusy,
     TlsRefused,
     Unreachable,
 )
+from apps.exchange.gateway import Gateway
 from apps.exchange.interface import Credentials, Endpoint
 from apps.wire.client import (
     AddressRefused,
@@ -43,10 +48,14 @@ from apps.wire.client import (
     Response,
     Tls,
     TlsFailed,
+    TlsFloor,
     WireError,
 )
+from apps.wire.errors import ProxyFailed
+from apps.wire.proxy import Proxy
 
-_Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...]]
+# What a connection was made under: rules for addresses, the proxy, the TLS floor.
+_Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...], Proxy | None, TlsFloor]
 
 MAX_RESPONSE_BYTES: Final = 2 * 1024 * 1024
 # How long we remember what a server offers, in seconds, and of how many servers.
@@ -88,12 +97,10 @@ class Transport:
     ) -> None:
         self._agent = f"MailNotificationService/v2 (EWS/{version})"
         self._max_host_connections = max_host_connections
-        # A connection made under a lenient guard must not serve an endpoint with a strict one.
+        # A connection made under lenient rules must not serve an endpoint with strict ones.
         self._clients: dict[_Policy, Client] = {}
         self._servers: dict[Endpoint, _Server] = {}
-        self._users = UserConnections(
-            lambda endpoint: _open_client(endpoint, max_host_connections=1), max_users, idle_s
-        )
+        self._users = UserConnections(lambda endpoint: new_client(endpoint, 1), max_users, idle_s)
 
     async def post(
         self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
@@ -117,11 +124,12 @@ class Transport:
                 ("Content-Type", "text/xml; charset=utf-8"),
                 ("Accept", "text/xml"),
                 ("User-Agent", self._agent),
+                *_identity(endpoint, credentials),
             ),
             body,
             deadline_s=deadline_s,
             max_response_bytes=MAX_RESPONSE_BYTES,
-            tls=Tls(endpoint.ca_pem),
+            tls=Tls(endpoint.ca_pem, floor=endpoint.tls_floor),
         )
         try:
             if credentials.type == "certificate":
@@ -130,7 +138,7 @@ class Transport:
                 response = await self._with_what_is_offered(endpoint, credentials, request)
         except WireError as error:
             raise _from_wire(error) from error
-        _check_status(response)
+        _check_status(response, endpoint.gateway)
         return response
 
     async def close(self) -> None:
@@ -148,11 +156,13 @@ class Transport:
         now = asyncio.get_running_loop().time()
         bearer = credentials.type == "oauth"
         if (server.bearer_until if bearer else server.known_until) <= now:
-            request = await self._ask(server, request, bearer=bearer)
+            request = await self._ask(server, request, endpoint.gateway, bearer=bearer)
         if bearer:
             authorization = f"Bearer {credentials.token}"
         else:
             if not _takes_basic(server, credentials):
+                if endpoint.gateway is not None:
+                    raise NtlmBehindGateway
                 async with self._users.of(endpoint, credentials) as connection:
                     return await connection.post(request)
             authorization = basic(credentials)
@@ -178,12 +188,16 @@ class Transport:
             if failed.code in ("client_certificate_unusable", "client_certificate_refused"):
                 raise CredentialsRefused("certificate_refused") from failed
             raise
+        if endpoint.gateway is not None and response.status in endpoint.gateway.refusals:
+            raise GatewayRefused
         if response.status == 403 or (response.status == 400 and not _is_xml(response)):
             # IIS (403.7, .13, .16, .17) and nginx (400) let the handshake pass, and refuse then.
             raise CredentialsRefused("certificate_refused")
         return response
 
-    async def _ask(self, server: _Server, request: Request, *, bearer: bool) -> Request:
+    async def _ask(
+        self, server: _Server, request: Request, gateway: Gateway | None, *, bearer: bool
+    ) -> Request:
         """Find out what a server offers, by a request without credentials and without content.
 
         Exchange tells of OAuth only who comes with an empty bearer token. Returns the request with
@@ -207,6 +221,8 @@ class Transport:
                         deadline_s=ends - loop.time(),
                     )
                 )
+                if answer.status != 401:
+                    _check_status(answer, gateway)
                 _note_offers(server, answer, loop.time() + _OFFERS_FRESH_S, bearer=bearer)
         finally:
             server.asking.release()
@@ -216,20 +232,32 @@ class Transport:
         if len(self._servers) >= _MOST_SERVERS:
             # Devices may name URLs: who is asked anew loses a moment.
             del self._servers[next(iter(self._servers))]
-        policy: _Policy = (endpoint.allow_private, endpoint.exceptions)
+        policy: _Policy = (
+            endpoint.allow_private,
+            endpoint.exceptions,
+            endpoint.proxy,
+            endpoint.tls_floor,
+        )
         client = self._clients.get(policy)
         if client is None:
-            client = _open_client(endpoint, max_host_connections=self._max_host_connections)
+            client = new_client(endpoint, self._max_host_connections)
             self._clients[policy] = client
         return self._servers.setdefault(endpoint, _Server(client))
 
 
-def _open_client(endpoint: Endpoint, *, max_host_connections: int) -> Client:
-    """A client that connects only where the endpoint's administrator permits it."""
-    check = partial(
-        guard.check, allow_private=endpoint.allow_private, exceptions=endpoint.exceptions
+def new_client(endpoint: Endpoint, max_host_connections: int) -> Client:
+    """A client that keeps an endpoint's rules for addresses and goes through its proxy.
+
+    The proxy is the administrator's choice: it may stand in the private network, whatever holds
+    for mail servers, but is no more this machine or a metadata service than they are.
+    """
+    exceptions = endpoint.exceptions
+    return Client(
+        partial(guard.check, allow_private=endpoint.allow_private, exceptions=exceptions),
+        max_host_connections=max_host_connections,
+        proxy=endpoint.proxy,
+        check_proxy=partial(guard.check, allow_private=True, exceptions=exceptions),
     )
-    return Client(check, max_host_connections=max_host_connections)
 
 
 def _takes_basic(server: _Server, credentials: Credentials) -> bool:
@@ -245,20 +273,15 @@ def _note_offers(server: _Server, answer: Response, until: float, *, bearer: boo
     """Take what a server says to whoever brings nothing.
 
     Raises:
-        LoginImpossible: `login_not_offered`: there is nobody to log in to.
-        ExchangeError: it is busy, away, forbids it, or is no Exchange.
+        LoginImpossible: `login_not_offered`: nothing, or no tokens.
     """
     offered = offers.schemes(answer.headers.get("www-authenticate", ""))
-    if not offered:
-        if answer.status != 401:
-            _check_status(answer)
+    if not offered or (bearer and "bearer" not in offered):
         raise LoginImpossible("login_not_offered")
-    if not bearer:
-        server.offered, server.known_until = offered, until
-    elif "bearer" in offered:
+    if bearer:
         server.bearer_until = until
     else:
-        raise LoginImpossible("login_not_offered")
+        server.offered, server.known_until = offered, until
 
 
 def _is_xml(response: Response) -> bool:
@@ -271,24 +294,37 @@ def _from_wire(error: WireError) -> ExchangeError:
             return AddressForbidden()
         case TlsFailed():
             return TlsRefused()
+        case ProxyFailed():
+            return ProxyTrouble()
         case ConnectFailed() | DeadlineExceeded():
             return Unreachable()
     return NotEws()
 
 
-def _check_status(response: Response) -> None:
+def _identity(endpoint: Endpoint, credentials: Credentials) -> tuple[tuple[str, str], ...]:
+    """The headers by which a gateway knows whose device this is."""
+    return endpoint.gateway.headers_for(credentials.identity) if endpoint.gateway else ()
+
+
+def _check_status(response: Response, gateway: Gateway | None) -> None:
     """Raise for every status that is not an answer in SOAP (200, or 500 with a fault).
 
     Raises:
-        ExchangeError: by its kind.
+        GatewayRefused: one of the statuses by which a gateway in front refuses a device.
+        ExchangeError: everything else, by its kind.
     """
     status = response.status
     if status == 200:
         return
+    if gateway is not None and status in gateway.refusals:
+        raise GatewayRefused
     if status == 403:
         raise Forbidden
     if status in (429, 503):
-        raise ServerBusy(_retry_after_s(response.headers.get("retry-after", "")))
+        # 429 is said to a user, 503 of the server: see `limits`.
+        asked = response.headers.get("retry-after", "")
+        default_s = BRIEF_BACK_OFF_S if status == 503 else DEFAULT_BACK_OFF_S
+        raise ServerBusy(_retry_after_s(asked, default_s), of_host=status == 503)
     if status in (502, 504):
         raise Unreachable
     # A fault in a 500 is read by the operation; any other body there is found to be no SOAP.
@@ -296,12 +332,12 @@ def _check_status(response: Response) -> None:
         raise NotEws
 
 
-def _retry_after_s(value: str) -> float:
+def _retry_after_s(value: str, default_s: float) -> float:
     """Seconds from a Retry-After header (RFC 9110, 10.2.3), at most an hour."""
     if value.isascii() and value.isdigit() and len(value) < 10:
         return min(float(value), MAX_BACK_OFF_S)
     try:
         seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError):
-        return DEFAULT_BACK_OFF_S
+        return default_s
     return min(max(seconds, 0.0), MAX_BACK_OFF_S)
