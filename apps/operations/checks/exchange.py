@@ -102,7 +102,9 @@ def _host(system: MailSystem, url: str) -> Iterator[Step]:
     except WireError as error:
         yield Step("connection", "failed", f"{url}: {error.code}", hosts.advice_for(error))
         return
-    yield from _ews(judge(answer.status, answer.headers), answer.status)
+    yield from _ews(
+        judge(answer.status, answer.headers, gateway=bool(system.gateway)), answer.status
+    )
     yield from _products(url)
 
 
@@ -125,7 +127,10 @@ def _ews(verdict: Verdict, status: int) -> Iterator[Step]:
     if verdict.usable:
         yield Step("ways to sign in", "ok", offered)
     else:
-        advice = "Enable Basic authentication on the EWS virtual directory (over TLS only)."
+        advice = (
+            "Enable Basic authentication on the EWS virtual directory (over TLS only). NTLM does, "
+            "too, but through no gateway; Negotiate needs Kerberos on this machine."
+        )
         yield Step("ways to sign in", "failed", offered, advice)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from apps.lab.ca import LabCa
 
 _PATHS = f"{os.environ.get('PATH', '')}:/usr/sbin"
@@ -20,7 +22,8 @@ _PATHS = f"{os.environ.get('PATH', '')}:/usr/sbin"
 def nginx(folder: Path, ca: LabCa, to: str) -> Iterator[int]:
     """Demands certificates of `ca` and passes on to `to` (https://host:port); yields its port."""
     found = shutil.which("nginx", path=_PATHS)
-    assert found is not None, "nginx is missing: apt-get install nginx-light"
+    if found is None:
+        pytest.skip("nginx is not installed")
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = int(held.getsockname()[1])
     files = ca.issue("front")
