@@ -35,6 +35,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "certificate_expired": (400, "The client certificate has expired."),
     "certificate_unusable": (400, "The client certificate can't be opened and used."),
     "ews_url_not_allowed": (400, "The EWS URL is outside the organization's mail systems."),
+    "ews_url_missing": (400, "No EWS URL was given, and for this address none can be found."),
     "not_enabled": (403, "Email notification is off for this organization group."),
     "device_blocked": (403, "An administrator has blocked this device."),
     "too_large": (413, "The request is too large."),

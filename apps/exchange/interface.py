@@ -6,7 +6,7 @@ Microsoft Graph will be the next. Every call has a total deadline and raises `Ex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
@@ -28,6 +28,7 @@ __all__ = [
     "Joined",
     "MailServer",
     "Proof",
+    "Reach",
 ]
 
 
@@ -52,6 +53,19 @@ class Endpoint:
     proxy: Proxy | None = None
     tls_floor: TlsFloor = "1.2"
     gateway: Gateway | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A mail system whose EWS address for a mailbox is not known yet.
+
+    `name` tells it from others. `endpoint`: the way to any of its hosts; its URL is empty. `permit`
+    writes an https address on one of its hosts in its normal form, and returns None for any other.
+    """
+
+    name: str
+    endpoint: Endpoint
+    permit: Callable[[str], str | None] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +132,16 @@ class Product:
 
 class MailServer(Protocol):
     """A kind of mail server. Deadlines are total, in seconds; ids are case-sensitive."""
+
+    async def discover(
+        self, system: Reach, credentials: Credentials, address: str, deadline_s: float
+    ) -> str:
+        """Find the URL at which the mailbox of `address` is served, on a host of its mail system.
+
+        Raises:
+            AutodiscoverFailed: nothing told where; transient if something may do so later.
+            AutodiscoverHostNotAllowed: it is on hosts that the mail system doesn't list.
+        """
 
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float

@@ -27,7 +27,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -50,6 +50,7 @@ from apps.exchange.interface import (
     MailServer,
     Product,
     Proof,
+    Reach,
 )
 from apps.exchange.places import Places
 
@@ -188,6 +189,14 @@ class LimitedServer:
         self._inner = inner
         self._at_once = at_once
         self._hosts: dict[str, _Host] = {}
+
+    async def discover(
+        self, system: Reach, credentials: Credentials, address: str, deadline_s: float
+    ) -> str:
+        """See `MailServer.discover`. A mail system counts as one host, whichever it is asked at."""
+        place = replace(system.endpoint, url=f"https://{system.name}/")
+        async with self._turn(place, credentials, deadline_s) as left:
+            return await self._inner.discover(system, credentials, address, left)
 
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float

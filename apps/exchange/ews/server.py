@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from apps.exchange.autodiscover.service import Autodiscover
+from apps.exchange.autodiscover.srv import DnsResolver
 from apps.exchange.errors import (
     EwsError,
     ExchangeError,
@@ -26,6 +28,7 @@ from apps.exchange.interface import (
     Joined,
     Product,
     Proof,
+    Reach,
 )
 from apps.exchange.transport import Transport
 
@@ -45,11 +48,25 @@ class EwsServer:
     Args:
         version: of ENS, for the user agent, which administrators put on lists.
         max_host_connections: connections to one host at most, 0 for no limit.
+        name_servers: who is asked for Autodiscover's SRV records; those of the system for none.
     """
 
-    def __init__(self, version: str, *, max_host_connections: int = 0) -> None:
+    def __init__(
+        self,
+        version: str,
+        *,
+        max_host_connections: int = 0,
+        name_servers: Sequence[str] = (),
+    ) -> None:
         self._transport = Transport(version, max_host_connections=max_host_connections)
         self._versions = versions.KnownVersions()
+        self._autodiscover = Autodiscover(self._transport, DnsResolver(name_servers))
+
+    async def discover(
+        self, system: Reach, credentials: Credentials, address: str, deadline_s: float
+    ) -> str:
+        """See `MailServer.discover`. By Autodiscover (`apps.exchange.autodiscover`)."""
+        return await self._autodiscover.ews_url(system, credentials, address, deadline_s)
 
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
