@@ -27,7 +27,7 @@ from apps.operations import device_actions
 from apps.operations.device_actions import By
 from apps.subscriptions import checkin, scan
 from apps.subscriptions.database import in_database
-from apps.subscriptions.models import Subscription, WakeUp
+from apps.subscriptions.models import RefusedCredential, Subscription, WakeUp
 from apps.tenants.groups import create_group
 from apps.tenants.mail_systems import add_mail_system
 from tests.subscriptions.test_joining import ANNA, Site, state
@@ -271,3 +271,27 @@ def _mail_system_takes(status: int) -> None:
 
 def _claimed() -> Any:
     return get_log().claim("mail", "test", 10, 30.0)
+
+
+@pytest.mark.parametrize("offers", [{"ntlm"}, {"negotiate"}, {"ntlm", "negotiate"}])
+async def test_ntlm_alone_behind_a_gateway_is_refused_by_name(
+    site: GatewaySite, offers: set[str]
+) -> None:
+    async with (
+        LabExchange(auth=frozenset(offers)) as other,
+        LabGateway(other.url, other.ca_pem) as gateway,
+    ):
+        other.add_demo_accounts()
+        site.lab, site.gateway = other, gateway
+        await in_database(_moves_to, gateway)
+        one = await in_database(site.phone, "one")
+        assert await site.brings(one) == ("refused", "ntlm_behind_gateway")
+        # Nobody's password went out, and nothing is remembered against it.
+        assert other.counters()["unauthorized"] == {} and gateway.passes["one"] == 1
+        assert not await in_database(RefusedCredential.objects.exists)
+
+
+def _moves_to(gateway: LabGateway) -> None:
+    system = Mailbox.objects.select_related("mail_system").get().mail_system
+    system.hosts, system.ca_pem = [gateway.url.split("/")[2]], gateway.ca_pem
+    system.save()
