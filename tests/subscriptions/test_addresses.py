@@ -36,9 +36,10 @@ from tests.subscriptions.test_joining import as_claimed, state
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ANNA = Credentials("basic", "EXAMPLE\\anna", "anna-lab-1")
-ADDRESS = "anna@example.com"
-RECORD = "_autodiscover._tcp.example.com"
+ANNA = Credentials("basic", "CORP\\anna", "anna-lab-1")
+# Of names below `localhost` nobody outside is asked.
+ADDRESS = "anna@corp.localhost"
+RECORD = "_autodiscover._tcp.corp.localhost"
 EWS = "/EWS/Exchange.asmx"
 
 
@@ -62,7 +63,7 @@ class Company:
             "Exchange",
             [f"localhost:{self.port}"],
             ca_pem=self.lab.ca_pem,
-            smtp_domains=["example.com"],
+            smtp_domains=["corp.localhost"],
         )
 
     def enrol(self, push_token: str = "ab" * 32) -> Device:
@@ -108,7 +109,7 @@ async def company(live_server: Any, settings: Any) -> AsyncIterator[Company]:
         }
     )
     lab = LabExchange()
-    lab.add_demo_accounts()
+    lab.add_mailbox(ADDRESS, "Anna", ANNA.password, username="anna", domain="CORP")
     async with lab, name_server() as dns:
         server = EwsServer("0.1.0", name_servers=[dns.address])
         made = Company(lab, dns, server)
