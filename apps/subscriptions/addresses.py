@@ -10,13 +10,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from django.conf import settings
-
 from apps import clock
 from apps.devices.models import Device
 from apps.exchange import errors
-from apps.exchange.interface import Endpoint, Reach
+from apps.exchange.interface import Reach
 from apps.subscriptions.models import Subscription
+from apps.subscriptions.way import endpoint_of
 from apps.tenants import mail_systems
 from apps.tenants.models import MailSystem
 
@@ -30,16 +29,6 @@ _GONE: Final = (
     errors.VersionRefused,
 )
 _AWAY: Final = (errors.TlsRefused, errors.Unreachable)
-
-
-def endpoint_of(system: MailSystem, ews_url: str) -> Endpoint:
-    """How to reach a host of a mail system, with its CA bundle and address rules."""
-    return Endpoint(
-        url=ews_url,
-        ca_pem=system.ca_pem,
-        allow_private=system.allow_private,
-        exceptions=tuple(settings.ENS.guard_exceptions),
-    )
 
 
 def reach_of(system: MailSystem) -> Reach:

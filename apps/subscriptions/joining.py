@@ -41,6 +41,7 @@ from apps.subscriptions.database import in_joins_database
 from apps.subscriptions.entries import CLOCKS_DIFFER, JOIN, MAIL, JoinWork, MailWork
 from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
+from apps.subscriptions.way import endpoint_of
 from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
 from apps.vault.lookup import lookup_hmac
@@ -93,6 +94,8 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
     that dies then leaves both or an entry of nothing, never a row that nobody works on.
     """
     _give_up_earlier(device)
+    if device.mailbox.mail_system.gateway:
+        credentials = replace(credentials, identity=registry.identity(device))
     chosen = settings_for(device.og, SubscriptionSettings)
     subscription = Subscription.objects.create(
         id=uuid.uuid4(),
@@ -126,11 +129,6 @@ def _parse(plaintext: bytes) -> tuple[str, Credentials]:
     """What `begin` sealed: the SMTP address and the credentials."""
     raw = json.loads(plaintext)
     return raw["email"], Credentials.from_bytes(json.dumps(raw["credentials"]).encode())
-
-
-def endpoint_of(mailbox: Mailbox, ews_url: str) -> Endpoint:
-    """How to reach a mailbox's Exchange, with the mail system's CA bundle and address rules."""
-    return addresses.endpoint_of(mailbox.mail_system, ews_url)
 
 
 class Joiner:
@@ -203,7 +201,7 @@ class Joiner:
         reach = addresses.reach_of(case.mailbox.mail_system)
         url = await self._server.discover(reach, case.credentials, case.address, DEADLINE_S / 2)
         await in_joins_database(addresses.found, case.subscription, url)
-        return replace(case, endpoint=endpoint_of(case.mailbox, url))
+        return replace(case, endpoint=endpoint_of(case.mailbox.mail_system, url))
 
     async def _begin_trial(self, case: _Case) -> None:
         """Wait until nobody else tries what may be the same credentials.
@@ -338,7 +336,7 @@ def _load(entry: Entry) -> _Case | float | None:
     promoted = subscription.state == SubscriptionState.ACTIVE
     if subscription.state != SubscriptionState.PENDING and not promoted:
         return None
-    if device.secret_hash != work.enrolment or device.state not in registry.MAY_PROVE:
+    if device.secret_hash != work.enrolment or not registry.may_prove(device):
         ending.end(subscription.id, "device_gone", shred_now=True)
         return None
     listed = mail_systems.lists(mailbox.mail_system, subscription.ews_url)
@@ -357,7 +355,7 @@ def _load(entry: Entry) -> _Case | float | None:
         subscription=subscription,
         device=device,
         mailbox=mailbox,
-        endpoint=endpoint_of(mailbox, subscription.ews_url),
+        endpoint=endpoint_of(mailbox.mail_system, subscription.ews_url),
         address=address,
         credentials=credentials,
         account=refusals.account(mailbox, credentials),
@@ -409,6 +407,9 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     current.release(case.mailbox.pk, case.subscription.id)
     if addresses.ask_again(case.subscription, case.device, error):
         return _ASK_AGAIN_S
+    if isinstance(error, errors.GatewayRefused):
+        _refused_by_gateway(case)
+        return None
     if isinstance(error, errors.NotThisMailbox):
         counters.count(names.PROOF_FAILURES)
     if isinstance(error, errors.CredentialsRefused):
@@ -429,6 +430,23 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
             return None
     _refuse(case.subscription, case.device, error.code)
     return None
+
+
+def _refused_by_gateway(case: _Case) -> None:
+    """The device is silent from now on; its mailbox is looked after by the others.
+
+    The proof is the gateway's probe: it goes out with the headers of this very device.
+    """
+    code = errors.GatewayRefused.default_code
+    ending.end(case.subscription.id, code, shred_now=True)
+    counters.count(names.JOINS, label=code)
+    if not registry.refused_by_gateway(case.device.id, case.enrolment):
+        return
+    log.info("device %s refused by the gateway", case.device.id)
+    wakeups.answered(case.device.id)
+    # The others are asked for theirs now: with this device's credentials nothing is fetched.
+    case.device.mailbox.refresh_from_db()
+    ending.hand_over(case.device)
 
 
 def _password_changed(mailbox: Mailbox) -> None:

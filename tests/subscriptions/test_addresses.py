@@ -243,7 +243,7 @@ class TestRefusals:
     async def test_what_was_found_outlasts_a_try_that_failed(self, company: Company) -> None:
         device = await in_database(company.enrol)
         entry = await in_database(company.begin, device)
-        company.lab.faults.add("busy", 60, back_off_ms=1)
+        company.lab.faults.add("moving", 60)
         assert (await company.joiner.finish(entry) or 0) > 1
         company.lab.faults.clear()
         asked = company.asked()
