@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.exchange import answers
+from tests.exchange.autodiscover import messages
 
 HEADER: dict[str, Any] = {"alg": "RSA-OAEP-256", "enc": "A256GCM", "kid": "k"}
 _SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
@@ -63,6 +64,19 @@ def _answers() -> list[bytes]:
     ]
 
 
+def _autodiscover() -> list[bytes]:
+    web = messages.protocol("WEB", External=messages.protocol("EXPR", ASUrl=messages.URL))
+    led_on = "<Action>redirectUrl</Action><RedirectURL>https://[::1]/x</RedirectURL>"
+    return [
+        messages.settings(ExternalEwsUrl=messages.URL, InternalEwsUrl=messages.INNER),
+        messages.user_error("RedirectAddress", "anna@example.com"),
+        messages.user_error("InvalidUser"),
+        messages.account(messages.protocol("EXCH", EwsUrl=messages.INNER), web),
+        messages.account(action=led_on),
+        messages.pox('<Error Time="1" Id="2"><ErrorCode>500</ErrorCode></Error>'),
+    ]
+
+
 def seeds(target: str) -> list[bytes]:
     """The inputs that a target's made-up ones begin from."""
     if target == "notification":
@@ -71,6 +85,8 @@ def seeds(target: str) -> list[bytes]:
         return [*found, _events(*_EVENTS), _notification(failed, "Error", "ErrorReadEventsFailed")]
     if target == "answer":
         return _answers()
+    if target == "autodiscover":
+        return _autodiscover()
     header = b'{"alg":"RSA-OAEP-256","enc":"A256GCM","kid":"k","typ":"JWE"}'
     claims = b'{"iat":1763719200,"jti":"0123456789abcdef","email":"anna@example.com","x":[1,{}]}'
     parts = [bytes([3, part]) + b"0123456789abcdef" for part in range(5)]
@@ -100,6 +116,8 @@ WORDS = (
     "ErrorItemNotFound",
     "ErrorServerBusy",
     "BackOffMilliseconds",
+    "RedirectAddress",
+    "<Action>redirectAddr</Action>",
     '{"zip":"DEF"}',
     '"crit":["b64"]',
     "\\u0000",

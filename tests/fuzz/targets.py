@@ -7,6 +7,8 @@ from datetime import UTC
 
 from joserfc.jwk import RSAKey
 
+from apps.exchange.autodiscover import pox, soap
+from apps.exchange.autodiscover.answers import Answer, Found
 from apps.exchange.errors import MAX_BACK_OFF_S, ExchangeError, NonPrimaryAddress, ServerBusy
 from apps.exchange.ews import find_item, get_folder, get_item, notification, subscribe, versions
 from apps.keypairs import jwe
@@ -46,6 +48,23 @@ def read_answer(data: bytes) -> None:
         _parse(parse, data)
     version = versions.read(data)
     assert version is None or str(version)
+
+
+def read_autodiscover(data: bytes) -> None:
+    """An answer of an Autodiscover service, in either protocol."""
+    _parse(_discovered(soap.parse), data)
+    _parse(_discovered(pox.parse), data)
+
+
+def _discovered(parse: Callable[[bytes], Answer]) -> Callable[[bytes], object]:
+    def checked(data: bytes) -> object:
+        answer = parse(data)
+        if isinstance(answer, Found):
+            assert 0 < len(answer.ews_urls) <= 8
+            assert all(0 < len(url) <= 500 for url in answer.ews_urls)
+        return answer
+
+    return checked
 
 
 def _items(data: bytes) -> object:
@@ -106,5 +125,6 @@ def open_jwe(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "notification": read_notification,
     "answer": read_answer,
+    "autodiscover": read_autodiscover,
     "jwe": open_jwe,
 }

@@ -21,7 +21,7 @@ from tests.fuzz.mutate import mutate
 from tests.fuzz.seeds import WORDS, seeds
 from tests.fuzz.targets import TARGETS, read_answer, read_notification
 
-XML = ("notification", "answer")
+XML = ("notification", "answer", "autodiscover")
 
 
 @st.composite
