@@ -69,7 +69,8 @@ _SIGN_IN: Final[dict[type[ExchangeError], str]] = {
 }
 
 
-def _systems(context: Context) -> list[MailSystem]:
+def systems(context: Context) -> list[MailSystem]:
+    """The mail systems that a diagnosis is about."""
     rows = below(MailSystem.objects.select_related("og"), context.og_paths, "og__path")
     if context.mail_system is not None:
         rows = rows.filter(pk=context.mail_system)
@@ -79,7 +80,7 @@ def _systems(context: Context) -> list[MailSystem]:
 def _urls(context: Context) -> Iterator[tuple[MailSystem, str]]:
     """Each listed host with its EWS address, as far as one can know it."""
     left = _MOST_HOSTS
-    for system in _systems(context):
+    for system in systems(context):
         for host in system.hosts:
             default = system.default_ews_url
             known = default.startswith((f"https://{host}/", f"https://{host}:"))
@@ -214,25 +215,50 @@ def sign_in(context: Context) -> Iterator[Step]:
             return
 
 
-def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
-    # As for phones: refused credentials are never tried again, or the account locks.
-    tried = f"diagnose:{system.pk}:{context.username}:{context.password}"
-    if lookup_hmac("credential", tried) in _refused:
+def barred(context: Context) -> Step | None:
+    """Why the test mailbox' credentials are not tried; None if they may be.
+
+    As for phones: refused credentials are never tried again, or the account locks.
+    """
+    if _tried(context) in _refused:
         return Step("sign in", "skipped", "refused before; not tried again")
-    account = lookup_hmac("credential", f"diagnose:{context.username.strip().lower()}")
-    lately = [at for at in _wrong.get(account, ()) if time.monotonic() - at < _WRONG_WITHIN_S]
-    if len(lately) >= _MOST_WRONG:
+    if len(_lately(context)) >= _MOST_WRONG:
         advice = "Several passwords of this account were refused: try again in half an hour."
         return Step("sign in", "skipped", _TOO_MANY, advice)
+    return None
+
+
+def note_refused(context: Context) -> Step:
+    """Remember that a server refused the test mailbox' credentials; the step that says so."""
+    _wrong[_account(context)] = [*_lately(context), time.monotonic()]
+    _refused.add(_tried(context))
+    return Step("sign in", "failed", _REFUSED, _SIGN_IN[CredentialsRefused])
+
+
+def _tried(context: Context) -> str:
+    return lookup_hmac("credential", f"diagnose:{context.username}:{context.password}")
+
+
+def _account(context: Context) -> str:
+    return lookup_hmac("credential", f"diagnose:{context.username.strip().lower()}")
+
+
+def _lately(context: Context) -> list[float]:
+    since = time.monotonic() - _WRONG_WITHIN_S
+    return [at for at in _wrong.get(_account(context), ()) if at > since]
+
+
+def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
+    step = barred(context)
+    if step is not None:
+        return step
     endpoint = endpoint_of(system, url)
     credentials = Credentials("basic", context.username, context.password)
     proof = mail_server().prove(endpoint, credentials, context.address, _DEADLINE_S)
     try:
         background.run(proof, _DEADLINE_S + 5)
     except CredentialsRefused:
-        _refused.add(lookup_hmac("credential", tried))
-        _wrong[account] = [*lately, time.monotonic()]
-        return Step("sign in", "failed", _REFUSED, _SIGN_IN[CredentialsRefused])
+        return note_refused(context)
     except ExchangeError as error:
         advice = _SIGN_IN.get(type(error), "See the steps above.")
         return Step("sign in", "failed", error.code, advice)
