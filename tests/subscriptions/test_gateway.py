@@ -119,6 +119,8 @@ async def test_a_refusal_blocks_that_phone_until_a_proof_passes(site: GatewaySit
     assert (answer.state, answer.code, answer.do) == ("blocked", "gateway", "nothing")
     one.gateway_refused_at = clock.now() - timedelta(seconds=answer.checkin_seconds)
     assert await in_database(checkin.task_of, one) == "send_credentials"
+    one.ids_sealed = None  # from before there was a gateway: it tells its ids by subscribing
+    assert await in_database(checkin.task_of, one) == "subscribe"
     # Refused again: the same block, and no second line in its story.
     assert await site.brings(one) == ("blocked", "gateway")
     moves = [each for each in await in_database(_story, one) if each.kind == "moved"]
