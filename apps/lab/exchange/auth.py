@@ -44,6 +44,8 @@ _REALM = 'Basic realm="lab.example"'
 _BEARER = 'Bearer client_id="lab", trusted_issuers="lab@*", token_types="app_asserted_user_v1"'
 _CHALLENGES = {"negotiate": "Negotiate", "ntlm": "NTLM", "basic": _REALM}
 _NTLM_SIGNATURE = b"NTLMSSP\x00"
+# The mechanism's id at the beginning of a token (RFC 4178): some wrap Kerberos in it.
+_SPNEGO = bytes.fromhex("06062b0601050502")
 # pyspnego's acceptor reads its accounts from the file that an environment variable names.
 _environment = threading.Lock()
 
@@ -188,7 +190,7 @@ class Doorman:
         first = scheme == "negotiate" or token[8:9] == b"\x01"
         if first:
             connection.user, connection.way = None, scheme
-            connection.acceptor = self._acceptor(scheme)
+            connection.acceptor = self._acceptor(scheme, token)
         elif connection.acceptor is None or connection.way != scheme:
             # The last word of a login that was begun on another connection: nobody is asked.
             raise _Refusal
@@ -205,6 +207,8 @@ class Doorman:
         spoken = b64encode(answer).decode() if answer else ""
         if not connection.acceptor.complete:
             raise _Refusal(f"{'NTLM' if scheme == 'ntlm' else 'Negotiate'} {spoken}")
+        if connection.acceptor.negotiated_protocol != ("ntlm" if name else "kerberos"):
+            raise _Refusal
         name = name or str(connection.acceptor.client_principal)
         connection.acceptor = None
         mailbox = self._store.by_login(name)
@@ -221,14 +225,15 @@ class Doorman:
         self._lock_out.lets_in(mailbox, False)
         return mailbox.address
 
-    def _acceptor(self, scheme: str) -> Any:
+    def _acceptor(self, scheme: str, token: bytes) -> Any:
+        protocol = "negotiate" if _SPNEGO in token[:20] else "kerberos"
         bindings = self._bindings if self._extended_protection else None
         with _environment:
             if scheme == "ntlm":
                 self._write_accounts()
             try:
                 return spnego.server(
-                    protocol="ntlm" if scheme == "ntlm" else "kerberos",
+                    protocol="ntlm" if scheme == "ntlm" else protocol,
                     service="HTTP",
                     hostname="localhost",
                     channel_bindings=bindings,
