@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
@@ -63,7 +62,7 @@ def open_pkcs12(raw: bytes, password: str) -> ClientCertificate:
         keys, certificates = _contents(raw, password)
         key, certificate = _pair(keys, certificates)
         ends = certificate.not_valid_after_utc
-    except (ValueError, TypeError, UnsupportedAlgorithm, OverflowError):
+    except Exception:  # noqa: BLE001 - a malformed certificate raises whatever, quoting itself
         raise CertificateUnusable from None
     if ends <= datetime.now(UTC):
         raise CertificateUnusable("certificate_expired")
