@@ -66,6 +66,12 @@ def file(
     )
 
 
+def in_clear() -> bytes:
+    return pkcs12.serialize_key_and_certificates(
+        None, rsa_key(), certificate(rsa_key()), None, serialization.NoEncryption()
+    )
+
+
 @pytest.mark.parametrize("kind", pkcs12.PBES)
 def test_what_cryptography_writes(kind: pkcs12.PBES) -> None:
     key, issuer = rsa_key(), ec.generate_private_key(ec.SECP384R1())
@@ -151,6 +157,8 @@ def test_expired() -> None:
         lambda: file()[:-1],
         lambda: pfx_with_nested_key(rsa_key(), certificate(rsa_key(1024)), PASSWORD, 10),
         lambda: file(rsa_key(6144)),
+        # An X.509 version that there is none of: found by fuzzing.
+        lambda: in_clear().replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x14"),
         lambda: pkcs12.serialize_key_and_certificates(
             None, None, certificate(rsa_key()), None, serialization.NoEncryption()
         ),
