@@ -14,9 +14,16 @@ from apps.exchange.diagnosis import Verdict, judge
 from apps.exchange.errors import (
     CredentialsRefused,
     ExchangeError,
+    Forbidden,
+    MailboxMoving,
+    MailboxNotFound,
     NotThisMailbox,
     ServerBusy,
+    StoreUnavailable,
     TlsRefused,
+    TooManyConnections,
+    TooManyObjects,
+    VersionRefused,
 )
 from apps.exchange.interface import Credentials
 from apps.operations.checks import hosts
@@ -46,9 +53,18 @@ _ADVICE: Final[dict[str, str]] = {
     "broken": "The server fails by itself: look at IIS and the application pool "
     "MSExchangeServicesAppPool.",
 }
+# The first that fits.
 _SIGN_IN: Final[dict[type[ExchangeError], str]] = {
     CredentialsRefused: "User name or password are wrong, or this account may not sign in so.",
     NotThisMailbox: "The account signs in, but the address is not its own mailbox.",
+    MailboxNotFound: "Nobody has this address, or the account has no mailbox: see Get-Recipient.",
+    MailboxMoving: "The mailbox is being moved to another database: see Get-MoveRequest.",
+    StoreUnavailable: "The mailbox' database is out of reach: see Get-MailboxDatabase -Status.",
+    Forbidden: "EWS is switched off for this user or for ENS, or the account is disabled: see "
+    "Get-CASMailbox and Get-OrganizationConfig, EwsEnabled and EwsApplicationAccessPolicy.",
+    VersionRefused: "ENS is made for Exchange 2010 SP3 and newer: update the mailbox' server.",
+    TooManyConnections: "The user has more calls under way than EwsMaxConcurrency permits.",
+    TooManyObjects: "The mailbox' sessions hold too many objects open: close other programs.",
     ServerBusy: "Exchange throttles this account; try again later.",
     TlsRefused: "See the steps above about its certificate.",
 }
@@ -165,8 +181,8 @@ def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
         _wrong[account] = [*lately, time.monotonic()]
         return Step("sign in", "failed", _REFUSED, _SIGN_IN[CredentialsRefused])
     except ExchangeError as error:
-        advice = _SIGN_IN.get(type(error), "See the steps above.")
-        return Step("sign in", "failed", error.code, advice)
+        known = (advice for kind, advice in _SIGN_IN.items() if isinstance(error, kind))
+        return Step("sign in", "failed", error.code, next(known, "See the steps above."))
     return Step("sign in", "ok", "the account's own mailbox answers")
 
 
