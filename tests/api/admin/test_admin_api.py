@@ -120,6 +120,10 @@ def test_mail_systems(api: Callable[..., Api], root: Api, og: OrganizationGroup)
     private = {"name": "Private", "hosts": ["mail.corp"], "allow_private": True}
     assert own.post(path, private).json()["code"] == "forbidden"
     assert root.post(path, private).status_code == 201
+    found = {"name": "Found", "hosts": ["a.example"], "smtp_domains": ["@B.example"]}
+    made = root.post(path, found).json()
+    assert (made["smtp_domains"], made["autodiscover"]) == (["b.example"], True)
+    assert root.post(path, found | {"name": "Y", "smtp_domains": ["a b"]}).status_code == 409
 
 
 def test_devices_are_found_by_address_and_ids_that_stand_in_no_url(
