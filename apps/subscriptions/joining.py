@@ -405,11 +405,11 @@ def _turn(case: _Case) -> float | None:
 def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     """Decide about a join that Exchange did not let through."""
     current.release(case.mailbox.pk, case.subscription.id)
-    if addresses.ask_again(case.subscription, case.device, error):
-        return _ASK_AGAIN_S
     if isinstance(error, errors.GatewayRefused):
         _refused_by_gateway(case)
         return None
+    if addresses.ask_again(case.subscription, case.device, error):
+        return _ASK_AGAIN_S
     if isinstance(error, errors.NotThisMailbox):
         counters.count(names.PROOF_FAILURES)
     if isinstance(error, errors.CredentialsRefused):
@@ -442,6 +442,7 @@ def _refused_by_gateway(case: _Case) -> None:
     counters.count(names.JOINS, label=code)
     if not registry.refused_by_gateway(case.device.id, case.enrolment):
         return
+    counters.count(names.GATEWAY_REFUSED)
     log.info("device %s refused by the gateway", case.device.id)
     wakeups.answered(case.device.id)
     # The others are asked for theirs now: with this device's credentials nothing is fetched.

@@ -65,14 +65,16 @@ def _answers() -> list[bytes]:
 
 
 def _autodiscover() -> list[bytes]:
-    web = messages.protocol("WEB", External=messages.protocol("EXPR", ASUrl=messages.URL))
-    led_on = "<Action>redirectUrl</Action><RedirectURL>https://[::1]/x</RedirectURL>"
+    url = "https://mail.example.com/EWS/Exchange.asmx"
+    exchange, web = messages.protocol("EXCH", ASUrl=url), messages.protocol("EXPR", EwsUrl=url)
+    moved = "<Action>redirectAddr</Action><RedirectAddr>a@b.example</RedirectAddr>"
     return [
-        messages.settings(ExternalEwsUrl=messages.URL, InternalEwsUrl=messages.INNER),
-        messages.user_error("RedirectAddress", "anna@example.com"),
-        messages.user_error("InvalidUser"),
-        messages.account(messages.protocol("EXCH", EwsUrl=messages.INNER), web),
-        messages.account(action=led_on),
+        messages.settings(ExternalEwsUrl=url, InternalEwsUrl=url),
+        messages.user_error("RedirectAddress", "a@b.example"),
+        messages.user_error("RedirectUrl", "https://[::1/autodiscover.svc"),
+        messages.user_error("ServerBusy"),
+        messages.account(exchange, web),
+        messages.account(action=moved),
         messages.pox('<Error Time="1" Id="2"><ErrorCode>500</ErrorCode></Error>'),
     ]
 
@@ -116,8 +118,6 @@ WORDS = (
     "ErrorItemNotFound",
     "ErrorServerBusy",
     "BackOffMilliseconds",
-    "RedirectAddress",
-    "<Action>redirectAddr</Action>",
     '{"zip":"DEF"}',
     '"crit":["b64"]',
     "\\u0000",

@@ -8,9 +8,17 @@ from datetime import UTC
 from joserfc.jwk import RSAKey
 
 from apps.exchange.autodiscover import pox, soap
-from apps.exchange.autodiscover.answers import Answer, Found
-from apps.exchange.errors import MAX_BACK_OFF_S, ExchangeError, NonPrimaryAddress, ServerBusy
+from apps.exchange.autodiscover.answers import Found, ToAddress
+from apps.exchange.errors import (
+    MAX_BACK_OFF_S,
+    ExchangeError,
+    MailboxNotFound,
+    NonPrimaryAddress,
+    NotEws,
+    ServerBusy,
+)
 from apps.exchange.ews import find_item, get_folder, get_item, notification, subscribe, versions
+from apps.exchange.interface import Endpoint
 from apps.keypairs import jwe
 from tests.fuzz.seeds import HEADER
 from tests.keypairs.devices import b64, encrypt
@@ -50,23 +58,6 @@ def read_answer(data: bytes) -> None:
     assert version is None or str(version)
 
 
-def read_autodiscover(data: bytes) -> None:
-    """An answer of an Autodiscover service, in either protocol."""
-    _parse(_discovered(soap.parse), data)
-    _parse(_discovered(pox.parse), data)
-
-
-def _discovered(parse: Callable[[bytes], Answer]) -> Callable[[bytes], object]:
-    def checked(data: bytes) -> object:
-        answer = parse(data)
-        if isinstance(answer, Found):
-            assert 0 < len(answer.ews_urls) <= 8
-            assert all(0 < len(url) <= 500 for url in answer.ews_urls)
-        return answer
-
-    return checked
-
-
 def _items(data: bytes) -> object:
     error: ExchangeError | None = None
     for count in range(1, len(_IDS) + 1):
@@ -84,6 +75,25 @@ def _items(data: bytes) -> object:
         return found
     assert error is not None
     raise error
+
+
+def read_autodiscover(data: bytes) -> None:
+    """An answer of an Autodiscover service, which is found by a name that anybody may own."""
+    for parse in (pox.parse, soap.parse):
+        try:
+            answer = parse(data)
+        except ExchangeError as error:
+            assert isinstance(error, MailboxNotFound | NotEws | ServerBusy)
+            assert len(repr(error)) < 200
+            continue
+        if isinstance(answer, Found):
+            assert 0 < len(answer.ews_urls) <= 8
+            texts: tuple[str, ...] = answer.ews_urls
+        else:
+            texts = (answer.address if isinstance(answer, ToAddress) else answer.url,)
+        assert all(0 < len(text) <= 500 and text == text.strip() for text in texts)
+        # Whatever stands there: it has a host, or none, and nothing else happens.
+        assert all(len(Endpoint(text).host) <= 500 for text in texts)
 
 
 def _parse(parse: Callable[[bytes], object], data: bytes) -> None:

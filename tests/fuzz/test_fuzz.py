@@ -19,7 +19,7 @@ from apps.exchange.transport import _retry_after_s
 from tests.fuzz import __main__ as runner
 from tests.fuzz.mutate import mutate
 from tests.fuzz.seeds import WORDS, seeds
-from tests.fuzz.targets import TARGETS, read_answer, read_notification
+from tests.fuzz.targets import TARGETS, read_answer, read_autodiscover, read_notification
 
 XML = ("notification", "answer", "autodiscover")
 
@@ -55,6 +55,11 @@ def test_changed_notifications(data: bytes) -> None:
 @given(changed("answer"))
 def test_changed_answers(data: bytes) -> None:
     read_answer(data)
+
+
+@given(changed("autodiscover"))
+def test_changed_autodiscover_answers(data: bytes) -> None:
+    read_autodiscover(data)
 
 
 @given(st.binary(max_size=300))
@@ -150,7 +155,8 @@ def test_a_target_at_fault_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soap, "body_of", careless)
     for target in XML:
         with pytest.raises(IndexError):
-            TARGETS[target](seeds(target)[0])
+            for seed in seeds(target):
+                TARGETS[target](seed)
     # A JWE that is none, of a fuzzer's first byte.
     with pytest.raises(TypeError):
         TARGETS["jwe"]("text")  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ The SRV record leads there: of all ways it is the one that can name a free port.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from ipaddress import ip_network
@@ -246,6 +247,7 @@ class TestRefusals:
         company.lab.faults.add("moving", 60)
         assert (await company.joiner.finish(entry) or 0) > 1
         company.lab.faults.clear()
+        await asyncio.sleep(1.1)  # so long a throttled account is left alone at least
         asked = company.asked()
         await in_database(company.dns.records.clear)
         assert await company.joiner.finish(entry) is None
