@@ -30,6 +30,7 @@ from apps.exchange.errors import (
     AutodiscoverHostNotAllowed,
     CredentialsRefused,
     ExchangeError,
+    LoginImpossible,
     MailboxNotFound,
     Moved,
     ServerBusy,
@@ -153,6 +154,7 @@ class Autodiscover:
             MailboxNotFound: a service answered that it doesn't know the mailbox.
             AutodiscoverFailed: no place answered; transient if one may do so later.
             ServerBusy: one did, that it is throttling, and no other answered.
+        LoginImpossible: one did, and these credentials can't be used there.
         """
         journey = _Journey(self, reach, credentials, deadline_s)
         while True:
@@ -380,7 +382,7 @@ class _Journey:
     def _nothing(self, domain: str) -> ExchangeError:
         """Why no place was of use, the most telling reason first."""
         hosts = tuple(self._refused_hosts)
-        for kind in (MailboxNotFound, ServerBusy):
+        for kind in (MailboxNotFound, ServerBusy, LoginImpossible):
             for error in self._errors:
                 if isinstance(error, kind):
                     return error
