@@ -14,12 +14,13 @@ from apps.exchange.errors import (
     AutodiscoverHostNotAllowed,
     CredentialsRefused,
     ExchangeError,
+    LoginImpossible,
     MailboxNotFound,
     ServerBusy,
 )
 from apps.exchange.interface import Credentials
 from apps.lab.exchange.autodiscover import POX_PATH, SOAP_PATH, Detour
-from tests.exchange.autodiscover.world import ADDRESS, ANNA, RECORD, World
+from tests.exchange.autodiscover.world import ADDRESS, ANNA, RECORD, World, world
 from tests.wire.servers import Seen, http_answer, http_site
 
 EWS = "/EWS/Exchange.asmx"
@@ -235,6 +236,21 @@ class TestLogins:
         with pytest.raises(CredentialsRefused):
             await service.ews_url(reach, replace(ANNA, password="guess"), ADDRESS, 8)
         assert company.refused() == 1
+
+    async def test_by_ntlm(self) -> None:
+        async with world("ntlm") as company:
+            url = await company.find("corp.localhost", "autodiscover.corp.localhost")
+            assert url == company.at("corp.localhost", EWS)
+            reach = company.reach("corp.localhost", "autodiscover.corp.localhost")
+            with pytest.raises(CredentialsRefused):
+                await company.service().ews_url(reach, replace(ANNA, password="guess"), ADDRESS, 8)
+            assert company.refused() == 1
+
+    async def test_no_way_to_log_in(self) -> None:
+        async with world("bearer") as company:
+            with pytest.raises(LoginImpossible):
+                await company.find("corp.localhost", "autodiscover.corp.localhost")
+            assert company.refused() == 0
 
 
 class TestMemory:
