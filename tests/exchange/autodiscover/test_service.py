@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -278,6 +279,15 @@ class TestMemory:
         url = await service.ews_url(reach, ANNA, ADDRESS, 8)
         assert url == company.at("autodiscover.corp.localhost", EWS)
 
+    async def test_a_place_that_leads_away_by_http_is_forgotten(self, company: World) -> None:
+        service = company.service()
+        reach = company.reach("corp.localhost", "autodiscover.corp.localhost")
+        await service.ews_url(reach, ANNA, ADDRESS, 8)
+        away = Detour("moved", "https://x.example/", host=f"corp.localhost:{company.port}")
+        company.lab.autodiscover.detours = [away]
+        url = await service.ews_url(reach, ANNA, ADDRESS, 8)
+        assert url == company.at("autodiscover.corp.localhost", EWS)
+
     async def test_that_there_is_none_is_remembered_for_minutes(
         self, company: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -295,6 +305,33 @@ class TestMemory:
         with pytest.raises(AutodiscoverFailed):
             await service.ews_url(reach, ANNA, ADDRESS, 8)
         assert company.dns.asked == [RECORD] * 3
+
+    async def test_one_mailbox_tells_nothing_of_its_domain(self, company: World) -> None:
+        company.lab.add_mailbox(
+            "ben@corp.localhost", "Ben", "ben-pw", username="ben", domain="CORP"
+        )
+        circle = company.at("corp.localhost", SOAP_PATH)
+        company.lab.autodiscover.detours = [Detour("redirect_url", circle, ADDRESS)]
+        service, reach = company.service(), company.reach("corp.localhost")
+        for address in (ADDRESS, "nobody@corp.localhost", ADDRESS):
+            with pytest.raises((AutodiscoverFailed, MailboxNotFound)):
+                await service.ews_url(reach, ANNA, address, 8)
+        assert service.known(reach, "corp.localhost") is None
+        for address in ("ben@corp.localhost", "nobody@corp.localhost", ADDRESS):
+            with suppress(AutodiscoverFailed, MailboxNotFound):
+                await service.ews_url(reach, ANNA, address, 8)
+        place = service.known(reach, "corp.localhost")
+        assert place is not None and place.place is not None
+
+    async def test_a_place_that_hangs_now_leaves_time_for_another(self, company: World) -> None:
+        service = company.service()
+        reach = company.reach("corp.localhost", "autodiscover.corp.localhost")
+        await service.ews_url(reach, ANNA, ADDRESS, 8)
+        company.lab.autodiscover.detours = [
+            Detour("slow", host=f"corp.localhost:{company.port}", delay_s=30)
+        ]
+        url = await service.ews_url(reach, ANNA, ADDRESS, 3)
+        assert url == company.at("autodiscover.corp.localhost", EWS)
 
     async def test_only_so_many_domains_are_remembered(self, company: World) -> None:
         service, reach = company.service(), company.reach("mail.corp.localhost")
