@@ -133,9 +133,8 @@ def _host(system: MailSystem, url: str) -> Iterator[Step]:
         yield step
         if step.status == "ok":
             return
-    yield from _ews(
-        judge(answer.status, answer.headers, gateway=bool(system.gateway)), answer.status
-    )
+    verdict = judge(answer.status, answer.headers, gateway=endpoint.gateway is not None)
+    yield from _ews(verdict, answer.status)
     yield from _products(url)
 
 
