@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -74,7 +73,7 @@ def open_pkcs12(raw: bytes, password: str, seconds: float = SECONDS) -> Pkcs12:
             else None,
             tuple(x509.load_pem_x509_certificate(each.encode()) for each in found["others"]),
         )
-    except (KeyError, ValueError, TypeError, UnsupportedAlgorithm):
+    except Exception:  # noqa: BLE001 - a malformed certificate raises whatever, quoting itself
         raise Pkcs12Unreadable("p12_unreadable") from None
 
 

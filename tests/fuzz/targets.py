@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC
 
+from apps.exchange.auth.pkcs12.opening import CertificateUnusable, open_pkcs12
 from joserfc.jwk import RSAKey
 
 from apps.exchange.auth import offers
-from apps.exchange.auth.pkcs12.opening import CertificateUnusable, open_pkcs12
 from apps.exchange.autodiscover import pox, soap
 from apps.exchange.autodiscover.answers import Found, ToAddress
 from apps.exchange.errors import (

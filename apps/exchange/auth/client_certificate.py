@@ -54,9 +54,13 @@ def _checked(opened: Pkcs12) -> ClientCertificate:
     key, certificate = opened.key, opened.certificate
     if certificate is None or not isinstance(key, _KEYS) or len(opened.others) > _MOST_ISSUERS:
         raise CertificateUnusable
-    if certificate.public_key() != key.public_key():
+    try:
+        is_pair = certificate.public_key() == key.public_key()
+        ends = certificate.not_valid_after_utc
+    except Exception:  # noqa: BLE001 - a malformed certificate raises whatever, quoting itself
+        raise CertificateUnusable from None
+    if not is_pair:
         raise CertificateUnusable
-    ends = certificate.not_valid_after_utc
     if ends <= datetime.now(UTC):
         raise CertificateUnusable("certificate_expired")
     chain = (certificate, *opened.others)
