@@ -594,7 +594,8 @@ def header_line(name: str, value: str) -> bytes:
     """
     # A value-less "Name:" would remove the header; "Name;" sends it empty.
     line = f"{name}: {value}" if value else f"{name};"
-    if _NOT_IN_HEADER.search(line):
+    # The quick question first: this runs several times a push.
+    if not line.isprintable() and _NOT_IN_HEADER.search(line):
         raise ProtocolFailed("header_malformed")
     return line.encode()
 

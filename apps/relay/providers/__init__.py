@@ -18,7 +18,8 @@ from typing import Any, Literal, Protocol
 Status = Literal["accepted", "dead", "retry", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would more than double what making one costs.
+@dataclass(slots=True)
 class Notification:
     """A validated notification. `expiration` is Unix seconds, 0 for now or never."""
 

@@ -74,8 +74,9 @@ class ApnsProvider:
         ends = loop.time() + _DEADLINE_S
         pushes = [_Push(each, ends, one_done) for each in notifications]
         try:
+            token = sender.token()
             for push in pushes:
-                sender.start(push)
+                sender.start(push, token)
             await finished
         finally:
             # For nobody who has stopped waiting is anything sent again.
@@ -143,9 +144,8 @@ class _Sender:
             self.line = Line(Tls(ca_pem=ca_pem))
         self._same: dict[_Same, list[bytes]] = {}
 
-    def start(self, push: _Push) -> None:
+    def start(self, push: _Push, token: str) -> None:
         """Send it; its `done` is called when it has been answered or given up."""
-        token = self._token()
         sent = push.sent
         headers = self._headers(sent, token)
         url = f"{self._base}/3/device/{sent.token}"
@@ -164,15 +164,19 @@ class _Sender:
                 return
             # Those that were on one connection must not come back all at the same moment.
             after = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-            asyncio.get_running_loop().call_later(after, self.start, push)
+            asyncio.get_running_loop().call_later(after, self._again, push)
             return
         outcome = classify(answer)
         if outcome.reason == "ExpiredProviderToken" and self._renew(token):
-            self.start(push)
+            self._again(push)
         else:
             push.done(push.sent, outcome)
 
-    def _token(self) -> str:
+    def _again(self, push: _Push) -> None:
+        self.start(push, self.token())
+
+    def token(self) -> str:
+        """The provider token to use just now; empty where a certificate says who we are."""
         if self._key is None:
             return ""
         return provider_token(self._key, self._clock(), early=self._early)
