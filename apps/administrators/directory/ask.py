@@ -14,7 +14,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from apps.administrators.directory import child
-from apps.administrators.directory.child import Answer, Question
+from apps.administrators.directory.child import PERSON, Answer, Question
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,9 @@ def has_service_account() -> bool:
 
 def sign_in(name: str, password: str) -> Answer:
     """Who somebody is, if the directory takes this name and password: found, nobody or several.
+
+    A server that was given the password and never said that it is right has said that it is wrong:
+    some take their time over wrong ones, and who guesses must not go uncounted.
 
     Raises:
         DirectoryAway: no server could be asked, or none took our service account.
@@ -69,6 +72,8 @@ def _any_server(**asked: Any) -> Answer:
         faults.append(f"{answer.stage} failed ({answer.error})")
         if answer.stage == "bind":
             break  # asking the others with the same password would only lock the service account
+        if answer.stage == PERSON:
+            return Answer("nobody")
     raise DirectoryAway("; ".join(faults))
 
 
@@ -87,8 +92,9 @@ def ask(url: str, **asked: Any) -> Answer:
             check=False,
         )
         answer = json.loads(done.stdout)
-    except subprocess.TimeoutExpired:
-        return Answer("failed", "connect", "TimeoutError")
+    except subprocess.TimeoutExpired as ended:
+        stage = PERSON if PERSON in str(ended.stderr or "") else "connect"
+        return Answer("failed", stage, "TimeoutError")
     except (OSError, ValueError):
         return Answer("failed", "library", "NotUsable")
     answer["groups"] = tuple(answer["groups"])

@@ -25,6 +25,11 @@ _DISABLED: Final = 2  # ADS_UF_ACCOUNTDISABLE of userAccountControl (MS-ADTS 2.2
 _NEVER: Final = (0, 0x7FFF_FFFF_FFFF_FFFF)  # of accountExpires
 _LOCKED_FOR_GOOD: Final = "000001010000Z"  # of pwdAccountLockedTime (draft-behera-ldap-ppolicy)
 _SAFE: Final = re.compile(rb"[A-Za-z0-9@._ =,-]")
+# The stage in which somebody's password is with the server.
+PERSON: Final = "person"
+# What a server may say to who gives no name: it is there, and wants one (RFC 4511, A.1). Of them
+# 48 is inappropriateAuthentication, 8 strongerAuthRequired.
+_NOT_FOR_NOBODY: Final = (7, 8, 48, 49, 50, 53)
 # Nobody has so many; a second one already means that a name is not unique.
 _MOST: Final = 2
 
@@ -147,6 +152,7 @@ def _sign_in(asked: Question) -> Answer:
         # LDAP takes a bind without a password for an anonymous one, and lets everybody in.
         return Answer("nobody")
     if not asked.bind_name:
+        _reach(asked)
         own = _bound_as_person(asked, bind_name(asked))
         return Answer("nobody") if own is None else _person(own, asked)
     service = _bound(asked, asked.bind_name, asked.bind_password)
@@ -164,7 +170,7 @@ def _look(asked: Question) -> Answer:
 
 def _test(asked: Question) -> Answer:
     if not asked.bind_name:
-        _bound(asked, "", "")  # anonymous: connects and shakes hands, which is all we can try
+        _reach(asked)  # which is all we can try
         return Answer("found")
     service = _bound(asked, asked.bind_name, asked.bind_password)
     if not _search(service, asked, asked.base, 0, "(objectClass=*)", ["1.1"]):
@@ -188,6 +194,17 @@ def _bound(asked: Question, name: str, password: str) -> Any:
         raise _Failed("connect", type(error).__name__) from None
 
 
+def _reach(asked: Question) -> None:
+    """Connect and shake hands, as nobody: so a server that is away has been given no password."""
+    import bonsai
+
+    try:
+        _connected(asked, "", "")
+    except bonsai.LDAPError as error:
+        if error.code not in _NOT_FOR_NOBODY:
+            raise _Failed("connect", type(error).__name__) from None
+
+
 def _bound_as_person(asked: Question, name: str) -> Any:
     """A connection as the person; None where the server refuses name or password."""
     import bonsai
@@ -196,12 +213,13 @@ def _bound_as_person(asked: Question, name: str) -> Any:
         *(bonsai.AuthenticationError, bonsai.InsufficientAccess, bonsai.UnwillingToPerform),
         *(bonsai.InvalidDN, bonsai.NoSuchObjectError),
     )
+    print(PERSON, file=sys.stderr, flush=True)  # noqa: T201 - how far we were, if we are ended
     try:
         return _connected(asked, name, asked.password)
     except refusals:
         return None
     except bonsai.LDAPError as error:
-        raise _Failed("connect", type(error).__name__) from None
+        raise _Failed(PERSON, type(error).__name__) from None
 
 
 def _connected(asked: Question, name: str, password: str) -> Any:

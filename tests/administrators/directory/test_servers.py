@@ -145,6 +145,46 @@ def test_a_server_that_hangs_stops_nobody(
     assert silent.visitors == 1  # now the good one is asked first
 
 
+class Tunnel(Listener):
+    """Leads its first visitor to another port, and lets the ones after that wait for ever."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        super().__init__()
+
+    def _talk(self, visitor: socket.socket) -> None:
+        if self.visitors > 1:
+            return super()._talk(visitor)
+        with socket.create_connection(("127.0.0.1", self._to)) as server:
+            back = threading.Thread(target=_pour, args=(server, visitor), daemon=True)
+            back.start()
+            _pour(visitor, server)
+            back.join(15)
+        return None
+
+
+def _pour(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while got := source.recv(65536):
+            sink.sendall(got)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+@pytest.mark.parametrize("scheme", ["ldaps", "ldap"])
+def test_who_guesses_is_counted_where_the_server_takes_its_time_over_wrong_passwords(
+    directory: Slapd, settings: Any, scheme: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(ask, "_START_S", 2.0)
+    tunnel = Tunnel(directory.tls_port if scheme == "ldaps" else directory.plain_port)
+    urls = [f"{scheme}://127.0.0.1:{tunnel.port}"]
+    use(settings, ldap_urls=urls, ldap_ca_file=directory.ca_file, ldap_timeout_seconds=1.0)
+    assert ask.sign_in("grace", PASSWORD).outcome == "nobody"
+    assert tunnel.visitors == 2
+    tunnel.close()
+
+
 def test_a_referral_leads_nowhere(directory: Slapd, settings: Any, silent: Listener) -> None:
     directory.add(
         f"dn: ou=elsewhere,{slapd.SUFFIX}\nobjectClass: referral\nobjectClass: extensibleObject\n"
