@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from importlib.util import find_spec
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -188,12 +188,19 @@ class EnsSettings(BaseModel):
         description="Networks to which ENS may connect although the address guard refuses them "
         "(loopback, link-local, …), by comma. For the lab only; empty in production.",
     )
+    dns_servers: list[str] = Field(
+        default=[],
+        description="Name servers that are asked for Autodiscover's SRV record, as address or "
+        "address:port (IPv6 in brackets), by comma. Empty: those of the operating system. The "
+        "addresses of hosts are always looked up by the operating system.",
+    )
     exchange_calls_in_flight: int = Field(
         64,
         ge=1,
         le=1000,
-        description="Calls that one worker process has under way to one Exchange host; others "
-        "wait, and other hosts are not concerned.",
+        description="Calls that one worker process has under way to one Exchange host at most; "
+        "others wait, by turns among the users, and other hosts are not concerned. While Exchange "
+        "is slow or busy there are fewer, down to four.",
     )
     pushes_in_flight: int = Field(
         64,
@@ -382,6 +389,7 @@ class EnsSettings(BaseModel):
         "guard_exceptions",
         "ldap_urls",
         "require_second_factor",
+        "dns_servers",
         mode="before",
     )
     @classmethod
@@ -396,6 +404,16 @@ class EnsSettings(BaseModel):
         # A semicolon within a DN is escaped (RFC 4514).
         if isinstance(value, str):
             return [_ldap_group(one) for one in re.split(r"(?<!\\);", value) if one.strip()]
+        return value
+
+    @field_validator("dns_servers")
+    @classmethod
+    def _check_dns_servers(cls, value: list[str]) -> list[str]:
+        for one in value:
+            found = re.fullmatch(r"([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", one)
+            if found is None:
+                raise ValueError("not an address or address:port")
+            ip_address(found[1].strip("[]"))
         return value
 
     @field_validator("alert_urls", mode="before")

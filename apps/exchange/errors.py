@@ -10,6 +10,8 @@ from typing import Final
 
 # Of a server that is busy and doesn't say for how long; and the longest that one is believed.
 DEFAULT_BACK_OFF_S: Final = 30.0
+# Of what passes within seconds: IIS' queue, another call of the same user.
+BRIEF_BACK_OFF_S: Final = 5.0
 MAX_BACK_OFF_S: Final = 3600.0
 
 
@@ -37,20 +39,47 @@ class Forbidden(ExchangeError):
 
 
 class ServerBusy(ExchangeError):
-    """429, 503 or throttled. `back_off_s`: seconds in which this server is to be left alone."""
+    """Throttled: 429, 503, ErrorServerBusy. `back_off_s`: seconds to leave the account alone.
+
+    `of_host`: all accounts (503), for the server says so of itself.
+    """
 
     default_code = "server_busy"
     transient = True
 
-    def __init__(self, back_off_s: float) -> None:
+    def __init__(self, back_off_s: float, *, of_host: bool = False) -> None:
         self.back_off_s = back_off_s
+        self.of_host = of_host
         super().__init__()
+
+
+class TooManyConnections(ServerBusy):
+    """ErrorExceededConnectionCount: more calls at once than the user's EWSMaxConcurrency."""
+
+    default_code = "too_many_connections"
+
+
+class TooManyObjects(ServerBusy):
+    """ErrorTooManyObjectsOpened: the mailbox' sessions hold as much open as Exchange permits."""
+
+    default_code = "too_many_objects"
 
 
 class MailboxNotFound(ExchangeError):
     """The user or the named address has no mailbox here."""
 
     default_code = "mailbox_not_found"
+
+
+class NonPrimaryAddress(MailboxNotFound):
+    """ErrorNonPrimarySmtpAddress: the mailbox goes by `primary`, empty if Exchange didn't name it.
+
+    Not to be told anybody: it may be somebody else's.
+    """
+
+    def __init__(self, primary: str = "") -> None:
+        self.primary = primary
+        super().__init__()
 
 
 class MailboxMoving(ExchangeError):
@@ -61,7 +90,7 @@ class MailboxMoving(ExchangeError):
 
 
 class StoreUnavailable(ExchangeError):
-    """The mailbox' database is dismounted or failing over; nothing is wrong with the account."""
+    """The mailbox' database is dismounted or out of reach; nothing is wrong with the account."""
 
     default_code = "mailbox_store_unavailable"
     transient = True
@@ -92,6 +121,24 @@ class Unreachable(ExchangeError):
     transient = True
 
 
+class ProxyTrouble(Unreachable):
+    """The HTTP proxy on the way is away, refuses us or the host, or its address is refused."""
+
+    default_code = "exchange_proxy_failed"
+
+
+class GatewayRefused(ExchangeError):
+    """The gateway in front of the mail server does not let this device through."""
+
+    default_code = "gateway"
+
+
+class NtlmBehindGateway(ExchangeError):
+    """Only NTLM or Kerberos is offered, which authenticate connections: none pass a gateway."""
+
+    default_code = "ntlm_behind_gateway"
+
+
 class TlsRefused(ExchangeError):
     """The server's certificate isn't trusted, or no TLS could be agreed. Nothing was sent."""
 
@@ -108,6 +155,34 @@ class NotEws(ExchangeError):
     """What answered isn't Exchange Web Services, or its answer makes no sense."""
 
     default_code = "not_ews"
+
+
+class Moved(NotEws):
+    """A redirect (301, 302, 303, 307, 308). No operation follows one; Autodiscover may."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        super().__init__()
+
+
+class AutodiscoverFailed(ExchangeError):
+    """No Autodiscover service told where the mailbox' EWS are."""
+
+    default_code = "autodiscover_failed"
+
+    def __init__(self, *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__()
+
+
+class AutodiscoverHostNotAllowed(ExchangeError):
+    """Autodiscover leads to `hosts`, which the mail system doesn't list. They were not called."""
+
+    default_code = "autodiscover_not_allowed_host"
+
+    def __init__(self, hosts: tuple[str, ...] = ()) -> None:
+        self.hosts = hosts
+        super().__init__()
 
 
 class SubscriptionUrlRefused(ExchangeError):

@@ -13,12 +13,11 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 from weakref import WeakValueDictionary
 
-from django.conf import settings
 from django.db import transaction
 
 from apps import clock, request_id
@@ -29,11 +28,20 @@ from apps.exchange import errors
 from apps.exchange.interface import Credentials, Endpoint, Joined, MailServer, Proof
 from apps.history import counters, names
 from apps.keypairs import sealing
-from apps.subscriptions import current, ending, refusals, states, wakeups, webhook_url
+from apps.subscriptions import (
+    addresses,
+    current,
+    ending,
+    refusals,
+    states,
+    wakeups,
+    webhook_url,
+)
 from apps.subscriptions.database import in_joins_database
 from apps.subscriptions.entries import CLOCKS_DIFFER, JOIN, MAIL, JoinWork, MailWork
 from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
+from apps.subscriptions.way import endpoint_of
 from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
 from apps.vault.lookup import lookup_hmac
@@ -45,6 +53,8 @@ DEADLINE_S: Final = 25.0
 # How long a join is tried again while Exchange is busy or away, before the device hears of it.
 PATIENCE = timedelta(minutes=10)
 _WAIT_FOR_OTHERS_S: Final = 0.5
+# Before Autodiscover is asked where the mailbox has gone.
+_ASK_AGAIN_S: Final = 0.5
 # The entry is in the log just before its rows are committed.
 _NOT_COMMITTED_S: Final = 0.2
 _COMMITTED_WITHIN_S: Final = 60.0
@@ -84,12 +94,14 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
     that dies then leaves both or an entry of nothing, never a row that nobody works on.
     """
     _give_up_earlier(device)
+    if device.mailbox.mail_system.gateway:
+        credentials = replace(credentials, identity=registry.identity(device))
     chosen = settings_for(device.og, SubscriptionSettings)
     subscription = Subscription.objects.create(
         id=uuid.uuid4(),
         mailbox=device.mailbox,
         owner=device,
-        ews_url=device.ews_url,
+        ews_url=addresses.first_choice(device),
         status_frequency_minutes=chosen.status_frequency_minutes,
     )
     plaintext = json.dumps({"email": address, "credentials": json.loads(credentials.to_bytes())})
@@ -119,17 +131,6 @@ def _parse(plaintext: bytes) -> tuple[str, Credentials]:
     return raw["email"], Credentials.from_bytes(json.dumps(raw["credentials"]).encode())
 
 
-def endpoint_of(mailbox: Mailbox, ews_url: str) -> Endpoint:
-    """How to reach a mailbox's Exchange, with the mail system's CA bundle and address rules."""
-    system = mailbox.mail_system
-    return Endpoint(
-        url=ews_url,
-        ca_pem=system.ca_pem,
-        allow_private=system.allow_private,
-        exceptions=tuple(settings.ENS.guard_exceptions),
-    )
-
-
 class Joiner:
     """Finishes joins. One per worker process; `finish` handles one log entry."""
 
@@ -154,7 +155,7 @@ class Joiner:
             return await in_joins_database(_failed, case, error)
 
     async def _try(self, case: _Case) -> float | None:
-        proof = await self._prove(case)
+        case, proof = await self._prove(case)
         if not await in_joins_database(_proved, case, proof):
             return None
         turn = await in_joins_database(_turn, case)
@@ -175,22 +176,32 @@ class Joiner:
         await in_joins_database(self._complete, case, joined)
         return None
 
-    async def _prove(self, case: _Case) -> Proof:
+    async def _prove(self, case: _Case) -> tuple[_Case, Proof]:
         """One login of an account at a time: many at once would all be tried before any counts.
 
-        In this process by a lock, in all by a trial in the database.
+        In this process by a lock, in all by a trial in the database. Autodiscover logs in, too.
         """
         async with self._logins.setdefault(case.account, asyncio.Lock()):
             await self._begin_trial(case)
             try:
-                return await self._server.prove(
+                if not case.endpoint.url:
+                    case = await self._discover(case)
+                proof = await self._server.prove(
                     case.endpoint, case.credentials, case.address, DEADLINE_S / 2
                 )
+                return case, proof
             except errors.CredentialsRefused:
                 await in_joins_database(refusals.remember, case.mailbox, case.credentials)
                 raise
             finally:
                 await in_joins_database(refusals.end_trial, case.mailbox, case.credentials)
+
+    async def _discover(self, case: _Case) -> _Case:
+        """The case with the address that Autodiscover found; kept, should the time run out."""
+        reach = addresses.reach_of(case.mailbox.mail_system)
+        url = await self._server.discover(reach, case.credentials, case.address, DEADLINE_S / 2)
+        await in_joins_database(addresses.found, case.subscription, url)
+        return replace(case, endpoint=endpoint_of(case.mailbox.mail_system, url))
 
     async def _begin_trial(self, case: _Case) -> None:
         """Wait until nobody else tries what may be the same credentials.
@@ -325,12 +336,15 @@ def _load(entry: Entry) -> _Case | float | None:
     promoted = subscription.state == SubscriptionState.ACTIVE
     if subscription.state != SubscriptionState.PENDING and not promoted:
         return None
-    if device.secret_hash != work.enrolment or device.state not in registry.MAY_PROVE:
+    if device.secret_hash != work.enrolment or not registry.may_prove(device):
         ending.end(subscription.id, "device_gone", shred_now=True)
         return None
-    if not mail_systems.lists(mailbox.mail_system, subscription.ews_url):
-        _refuse(subscription, device, "ews_url_not_allowed")
-        return None
+    listed = mail_systems.lists(mailbox.mail_system, subscription.ews_url)
+    if not listed and not addresses.ask_again(subscription, device, None):
+        refusal = _unlisted(subscription, mailbox)
+        if refusal:
+            _refuse(subscription, device, refusal)
+            return None
     try:
         address, credentials = _parse(sealing.unseal(subscription.id, work.creds))
     except sealing.UnsealFailed:
@@ -341,7 +355,7 @@ def _load(entry: Entry) -> _Case | float | None:
         subscription=subscription,
         device=device,
         mailbox=mailbox,
-        endpoint=endpoint_of(mailbox, subscription.ews_url),
+        endpoint=endpoint_of(mailbox.mail_system, subscription.ews_url),
         address=address,
         credentials=credentials,
         account=refusals.account(mailbox, credentials),
@@ -351,11 +365,19 @@ def _load(entry: Entry) -> _Case | float | None:
     )
 
 
+def _unlisted(subscription: Subscription, mailbox: Mailbox) -> str:
+    """Why a join can't go on whose address is on no listed host; empty if it is to be found."""
+    if subscription.ews_url:
+        return "ews_url_not_allowed"
+    return "" if mailbox.mail_system.autodiscover else errors.AutodiscoverFailed.default_code
+
+
 def _proved(case: _Case, proof: Proof) -> bool:
     """Record a proof; False when the device left, was blocked or enrolled anew meanwhile."""
     if not registry.proved(case.device.id, enrolment=case.enrolment):
         ending.end(case.subscription.id, "device_gone", shred_now=True)
         return False
+    addresses.proved(case.subscription, case.device)
     wakeups.answered(case.device.id)
     for replaced in registry.handed_on(case.device.id):
         ending.retire(replaced, "handed_on")
@@ -383,6 +405,11 @@ def _turn(case: _Case) -> float | None:
 def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     """Decide about a join that Exchange did not let through."""
     current.release(case.mailbox.pk, case.subscription.id)
+    if isinstance(error, errors.GatewayRefused):
+        _refused_by_gateway(case)
+        return None
+    if addresses.ask_again(case.subscription, case.device, error):
+        return _ASK_AGAIN_S
     if isinstance(error, errors.NotThisMailbox):
         counters.count(names.PROOF_FAILURES)
     if isinstance(error, errors.CredentialsRefused):
@@ -403,6 +430,23 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
             return None
     _refuse(case.subscription, case.device, error.code)
     return None
+
+
+def _refused_by_gateway(case: _Case) -> None:
+    """The device is silent from now on; its mailbox is looked after by the others.
+
+    The proof is the gateway's probe: it goes out with the headers of this very device.
+    """
+    code = errors.GatewayRefused.default_code
+    ending.end(case.subscription.id, code, shred_now=True)
+    counters.count(names.JOINS, label=code)
+    if not registry.refused_by_gateway(case.device.id, case.enrolment):
+        return
+    log.info("device %s refused by the gateway", case.device.id)
+    wakeups.answered(case.device.id)
+    # The others are asked for theirs now: with this device's credentials nothing is fetched.
+    case.device.mailbox.refresh_from_db()
+    ending.hand_over(case.device)
 
 
 def _password_changed(mailbox: Mailbox) -> None:

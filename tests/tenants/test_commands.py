@@ -44,7 +44,7 @@ def test_mail_systems_are_added_listed_and_removed() -> None:
     added = run("ens_mail_system", "add", *arguments, "--default-ews-url", url, "--allow-private")
     assert added == "mail.example.com"
     assert run("ens_mail_system", "list", "--og", "Acme") == f"Main\tmail.example.com\t{url}"
-    system, _ = mail_system_for(find_group("Acme"), None)
+    system, _ = mail_system_for(find_group("Acme"), None, "a@x.example")
     assert system.allow_private
     with pytest.raises(CommandError, match="has a mail system of this name"):
         run("ens_mail_system", "add", *arguments)

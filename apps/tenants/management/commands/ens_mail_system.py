@@ -47,6 +47,15 @@ class Command(BaseCommand):
         sub.add_argument(
             "--allow-private", action="store_true", help="the hosts may have private addresses"
         )
+        sub.add_argument(
+            "--smtp-domain",
+            action="append",
+            default=[],
+            help="a domain whose mailboxes it has; may be repeated",
+        )
+        sub.add_argument(
+            "--no-autodiscover", action="store_true", help="never look for EWS addresses"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -77,9 +86,11 @@ class Command(BaseCommand):
                 default_ews_url=options["default_ews_url"],
                 ca_pem=_certificates(options["ca_file"]),
                 allow_private=options["allow_private"],
+                smtp_domains=options["smtp_domain"],
+                autodiscover=not options["no_autodiscover"],
             )
         except EwsUrlRefused as error:
-            raise CommandError(f"a host or the default address is refused: {error.code}") from None
+            raise CommandError(f"refused: {error.code}") from None
         return ",".join(system.hosts)
 
 
