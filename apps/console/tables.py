@@ -50,7 +50,7 @@ class NarrowPaginator(Paginator):
         keys = list(rows.values_list("pk", flat=True)[bottom : bottom + self.per_page])
         found = rows.order_by().in_bulk(keys)
         # A row may have gone between the two questions.
-        return self._get_page([found[key] for key in keys if key in found], valid, self)
+        return Page([found[key] for key in keys if key in found], valid, self)
 
 
 class MailSystemFilter(DropdownFilter):

@@ -146,7 +146,7 @@ class AuditAdmin(ConsoleAdmin):
             return "the whole deployment"
         found = OrganizationGroup.objects.filter(path=obj.og_path).first()
         if found is not None:
-            return found.name
+            return str(found.name)
         # The path of a group that is gone is given to no other (apps/tenants/groups.py).
         told = AuditEntry.objects.filter(og_path=obj.og_path, action__startswith="group.")
         name = told.order_by("-id").values_list("target", flat=True).first()
