@@ -276,6 +276,10 @@ ALERTS: Final = {
         "Somebody subscribes with good credentials for others' mailboxes.",
         "Revoke the API token that is used for it, and look at the accounts.",
     ),
+    "gateway_refuses": Words(
+        "The mail gateway refuses many phones.",
+        "If they are fine there, compare the header of the mail system with the gateway's.",
+    ),
     "phones_do_not_answer": Words(
         "Phones were woken in vain for hours: their mail is not announced.",
         "Ask their users to open the mail app.",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Literal, Protocol
+from urllib.parse import urlsplit
 
 from apps.exchange.credentials import Credentials
 from apps.exchange.gateway import Gateway
@@ -53,6 +54,14 @@ class Endpoint:
     proxy: Proxy | None = None
     tls_floor: TlsFloor = "1.2"
     gateway: Gateway | None = None
+
+    @property
+    def host(self) -> str:
+        """Host and port as the URL writes them, in small letters; empty where it has none."""
+        try:
+            return urlsplit(self.url).netloc.rpartition("@")[2].lower()
+        except ValueError:  # half of an IPv6 address
+            return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -442,6 +442,7 @@ def _refused_by_gateway(case: _Case) -> None:
     counters.count(names.JOINS, label=code)
     if not registry.refused_by_gateway(case.device.id, case.enrolment):
         return
+    counters.count(names.GATEWAY_REFUSED)
     log.info("device %s refused by the gateway", case.device.id)
     wakeups.answered(case.device.id)
     # The others are asked for theirs now: with this device's credentials nothing is fetched.

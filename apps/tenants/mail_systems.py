@@ -8,6 +8,7 @@ from typing import Final
 from cryptography import x509
 from django.conf import settings
 
+from apps.tenants import ways
 from apps.tenants.ews_urls import (
     EwsUrlRefused,
     normal_domain,
@@ -31,13 +32,18 @@ def add_mail_system(
     allow_private: bool = False,
     smtp_domains: Sequence[str] = (),
     autodiscover: bool = True,
+    tls_floor: str = MailSystem.TlsFloor.TLS_1_2,
+    gateway: bool = False,
+    gateway_headers: Sequence[str] = (),
+    gateway_refusals: Sequence[int] = (),
 ) -> MailSystem:
-    """List a mail system of a group; hosts, default address and domains are checked first.
+    """List a mail system of a group; all that can be wrong is checked first.
 
     Raises:
         EwsUrlRefused: a host or the default address may not be called, the default address is
             on none of the hosts (`ews_url_not_listed`), or a domain is none
             (`smtp_domain_malformed`).
+        WayRefused: a header or status of the gateway's that can't be.
     """
     domains = checked_domains(smtp_domains)
     listed, default_ews_url = checked(hosts, default_ews_url)
@@ -50,6 +56,10 @@ def add_mail_system(
         allow_private=allow_private,
         smtp_domains=domains,
         autodiscover=autodiscover,
+        tls_floor=tls_floor,
+        gateway=gateway,
+        gateway_headers=ways.header_lines(gateway_headers),
+        gateway_refusals=ways.refusals(gateway_refusals),
     )
 
 

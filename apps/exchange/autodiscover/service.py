@@ -76,6 +76,18 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidates:
+    """Where to look for a domain's service, in this order.
+
+    `https`: without a path. `redirect`: a plain HTTP address. `record`: the name of an SRV record.
+    """
+
+    https: tuple[str, str]
+    redirect: str
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
     """What is known of a domain until then: the place that answers, or that none does."""
 
@@ -102,6 +114,17 @@ def domain_of(address: str) -> str:
     return domain
 
 
+def candidates(domain: str, ports: tuple[int, int] = (443, 80)) -> Candidates:
+    """The places that follow from a domain; `ports`: of HTTPS and of plain HTTP."""
+    secure = "" if ports[0] == 443 else f":{ports[0]}"
+    plain = "" if ports[1] == 80 else f":{ports[1]}"
+    return Candidates(
+        https=(f"https://{domain}{secure}", f"https://autodiscover.{domain}{secure}"),
+        redirect=f"http://autodiscover.{domain}{plain}{pox.PATH}",
+        record=f"_autodiscover._tcp.{domain}",
+    )
+
+
 class Autodiscover:
     """Finds EWS addresses; remembers which place answered for which domain of a mail system.
 
@@ -116,8 +139,7 @@ class Autodiscover:
     ) -> None:
         self.sender = sender
         self.resolver = resolver
-        self._https = "" if ports[0] == 443 else f":{ports[0]}"
-        self._http = "" if ports[1] == 80 else f":{ports[1]}"
+        self.ports = ports
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
 
     async def ews_url(
@@ -138,12 +160,6 @@ class Autodiscover:
             if isinstance(found, str):
                 return found
             address = found.address
-
-    def places(self, domain: str) -> tuple[list[str], str, str]:
-        """Where to look for a domain's service: by HTTPS, for the redirect, and in DNS."""
-        https = [f"https://{name}{self._https}" for name in (domain, f"autodiscover.{domain}")]
-        redirect = f"http://autodiscover.{domain}{self._http}{pox.PATH}"
-        return https, redirect, f"_autodiscover._tcp.{domain}"
 
     def known(self, reach: Reach, domain: str) -> _Known | None:
         """What is known of a domain just now."""
@@ -209,15 +225,15 @@ class _Journey:
 
         No place gets more than half of what is left, that one slow one does not use up all.
         """
-        https, redirect, record = self._owner.places(domain)
-        bases = [base for base in https if self._reach.permit(base + soap.PATH)]
-        for base in bases:
-            for one in self._both(base):
-                yield one
-        for url in await self._redirected(redirect, https[-1] + soap.PATH):
+        where = candidates(domain, self._owner.ports)
+        for base in where.https:
+            if self._reach.permit(base + soap.PATH):
+                for one in self._both(base):
+                    yield one
+        for url in await self._redirected(where.redirect, where.https[-1] + soap.PATH):
             for one in self._both(url):
                 yield one
-        for url in await self._recorded(record):
+        for url in await self._recorded(where.record):
             for one in self._both(url):
                 yield one
 
