@@ -70,8 +70,9 @@ def silent() -> Iterator[Listener]:
 @pytest.mark.parametrize("code", [2, 52, 0], ids=["refused", "unavailable", "agreed-but-no-TLS"])
 @pytest.mark.parametrize("direct", [False, True])
 def test_where_starttls_is_stripped_no_password_leaves_us(
-    directory: Slapd, settings: Any, code: int, direct: bool
+    directory: Slapd, settings: Any, code: int, direct: bool, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(ask, "_START_S", 2.0)
     thief = Listener(extended_response(code))
     use(
         settings,
