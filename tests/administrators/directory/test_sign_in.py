@@ -17,6 +17,7 @@ from ens_project.env import LdapGroup
 from tests.administrators.directory import slapd
 from tests.administrators.directory.conftest import PASSWORD, use
 from tests.administrators.directory.slapd import Slapd
+from tests.administrators.test_sign_in import code_of
 from tests.console.people import BASE
 from tests.console.people import PASSWORD as LOCAL_PASSWORD
 from tests.console.people import person as local_person
@@ -210,6 +211,25 @@ def test_the_password_is_asked_for_again_where_it_is_dangerous(directory: Slapd)
     assert client.post(again, {"password": "wrong"}).status_code == 200
     assert client.post(again, {"password": PASSWORD}).status_code == 302
     assert client.get(f"{BASE}account/password/")["Location"] == BASE  # not kept here
+
+
+def test_an_authenticator_app_works_on_top(directory: Slapd, settings: Any) -> None:
+    settings.ENS = settings.ENS.model_copy(update={"require_second_factor": ["all"]})
+    client = Client()
+    come(client=client)
+    activate = f"{BASE}account/two-step/totp/activate/"
+    assert client.get(BASE)["Location"] == activate
+    again = client.get(activate)["Location"]  # the directory's password once more
+    page = client.get(client.post(again, {"password": PASSWORD})["Location"])
+    secret = page.context["form"].secret
+    assert client.post(activate, {"code": code_of(secret)}).status_code == 302
+    assert client.get(BASE).status_code == 200
+    visitor = Client()
+    door = come(client=visitor)["Location"]
+    assert door.endswith("/account/two-step/authenticate/")
+    assert visitor.get(BASE).status_code == 302
+    assert visitor.post(door, {"code": code_of(secret)})["Location"] == BASE
+    assert visitor.get(BASE).status_code == 200
 
 
 def test_passwords_are_nowhere(
