@@ -6,7 +6,9 @@ the address guard, authentication and HTTP statuses stands here.
 
 from __future__ import annotations
 
-from base64 import b64encode
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -14,17 +16,23 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 from apps.exchange import guard
+from apps.exchange.auth import connections, offers
+from apps.exchange.auth.connection import basic, check_refusal
+from apps.exchange.auth.connections import UserConnections
 from apps.exchange.errors import (
     BRIEF_BACK_OFF_S,
     DEFAULT_BACK_OFF_S,
     MAX_BACK_OFF_S,
     AddressForbidden,
+    CredentialsExpired,
     CredentialsRefused,
     ExchangeError,
     Forbidden,
     GatewayRefused,
+    LoginImpossible,
     Moved,
     NotEws,
+    NtlmBehindGateway,
     ProxyTrouble,
     ServerBusy,
     TlsRefused,
@@ -54,38 +62,69 @@ MAX_RESPONSE_BYTES: Final = 2 * 1024 * 1024
 # Of an answer that is looked at for its Location only.
 _MAX_REDIRECT_BYTES: Final = 64 * 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+# How long we remember what a server offers, in seconds, and of how many servers.
+_OFFERS_FRESH_S: Final = 3600.0
+_MOST_SERVERS: Final = 1000
+
+
+@dataclass(slots=True)
+class _Server:
+    """An endpoint: whose client serves all users, and what it offers until when."""
+
+    client: Client
+    known_until: float = 0.0
+    offered: frozenset[str] = frozenset()
+    bearer_until: float = 0.0
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Transport:
     """Requests to any number of mail servers for any number of users, in one event loop.
 
-    Connections are shared between users: Basic authenticates each request, and it alone.
+    Basic and bearer tokens authenticate each request: their connections are shared by all users.
+    Whoever logs in by NTLM, Kerberos or a certificate has connections of his own.
 
     Args:
         version: of ENS, for the user agent, which administrators put on lists.
-        max_host_connections: connections to one host at most, 0 for no limit.
+        max_host_connections: shared connections to one host at most, 0 for no limit.
+        max_users: connections of users' own at most; who comes then waits.
+        idle_s: how long those are kept without a request.
     """
 
-    def __init__(self, version: str, *, max_host_connections: int = 0) -> None:
+    def __init__(
+        self,
+        version: str,
+        *,
+        max_host_connections: int = 0,
+        max_users: int = connections.MOST,
+        idle_s: float = connections.IDLE_S,
+    ) -> None:
         self._agent = f"MailNotificationService/v2 (EWS/{version})"
         self._max_host_connections = max_host_connections
         # A connection made under lenient rules must not serve an endpoint with strict ones.
         self._clients: dict[_Policy, Client] = {}
+        self._servers: dict[Endpoint, _Server] = {}
+        self._users = UserConnections(lambda endpoint: new_client(endpoint, 1), max_users, idle_s)
 
     async def post(
         self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
     ) -> Response:
         """Send a SOAP request as the owner of the credentials; the answer is SOAP, as far as known.
 
+        The scheme is chosen from what the server offers; no password is sent by another one.
+
         Raises:
+            CredentialsExpired: a token or certificate whose time is over; nothing was sent.
             CredentialsRefused: 401; never tried again here, which could lock the account.
+            LoginImpossible: the server offers no scheme for these credentials, or none that works.
             ExchangeError: everything else that is not 200 or 500, by its kind.
         """
+        if credentials.expired(time.time()):
+            raise CredentialsExpired
         request = Request(
             "POST",
             endpoint.url,
             (
-                ("Authorization", _authorization(credentials)),
                 ("Content-Type", "text/xml; charset=utf-8"),
                 ("Accept", "text/xml"),
                 ("User-Agent", self._agent),
@@ -97,7 +136,10 @@ class Transport:
             tls=Tls(endpoint.ca_pem, floor=endpoint.tls_floor),
         )
         try:
-            response = await self._client(endpoint).perform(request)
+            if credentials.type == "certificate":
+                response = await self._with_certificate(endpoint, credentials, request)
+            else:
+                response = await self._with_what_is_offered(endpoint, credentials, request)
         except WireError as error:
             raise _from_wire(error) from error
         _check_status(response, endpoint.gateway)
@@ -128,8 +170,95 @@ class Transport:
     async def close(self) -> None:
         """Close all connections; calls under way fail as Unreachable."""
         clients, self._clients = self._clients, {}
+        self._servers.clear()
         for client in clients.values():
             await client.close()
+        await self._users.close()
+
+    async def _with_what_is_offered(
+        self, endpoint: Endpoint, credentials: Credentials, request: Request
+    ) -> Response:
+        server = self._servers.get(endpoint) or self._know(endpoint)
+        now = asyncio.get_running_loop().time()
+        bearer = credentials.type == "oauth"
+        if (server.bearer_until if bearer else server.known_until) <= now:
+            request = await self._ask(server, request, endpoint.gateway, bearer=bearer)
+        if bearer:
+            authorization = f"Bearer {credentials.token}"
+        else:
+            if not _takes_basic(server, credentials):
+                if endpoint.gateway is not None:
+                    raise NtlmBehindGateway
+                async with self._users.of(endpoint, credentials) as connection:
+                    return await connection.post(request)
+            authorization = basic(credentials)
+        headers = (("Authorization", authorization), *request.headers)
+        response = await server.client.perform(replace(request, headers=headers))
+        if response.status != 401:
+            return response
+        try:
+            return check_refusal(response, "bearer" if bearer else "basic")
+        except LoginImpossible:
+            server.known_until = server.bearer_until = 0.0
+            raise
+
+    async def _with_certificate(
+        self, endpoint: Endpoint, credentials: Credentials, request: Request
+    ) -> Response:
+        pem = credentials.certificate.encode()
+        request = replace(request, tls=replace(request.tls, client_pem=pem))
+        try:
+            async with self._users.of(endpoint, credentials) as connection:
+                response = await connection.post(request)
+        except TlsFailed as failed:
+            if failed.code in ("client_certificate_unusable", "client_certificate_refused"):
+                raise CredentialsRefused("certificate_refused") from failed
+            raise
+        if endpoint.gateway is not None and response.status in endpoint.gateway.refusals:
+            raise GatewayRefused
+        if response.status == 403 or (response.status == 400 and not _is_xml(response)):
+            # IIS (403.7, .13, .16, .17) and nginx (400) let the handshake pass, and refuse then.
+            raise CredentialsRefused("certificate_refused")
+        return response
+
+    async def _ask(
+        self, server: _Server, request: Request, gateway: Gateway | None, *, bearer: bool
+    ) -> Request:
+        """Find out what a server offers, by a request without credentials and without content.
+
+        Exchange tells of OAuth only who comes with an empty bearer token. Returns the request with
+        the time that is left for it.
+        """
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + request.deadline_s
+        try:
+            async with asyncio.timeout_at(ends):
+                await server.asking.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded from None
+        try:
+            if (server.bearer_until if bearer else server.known_until) <= loop.time():
+                headers = (("Authorization", "Bearer"), *request.headers)
+                answer = await server.client.perform(
+                    replace(
+                        request,
+                        headers=headers if bearer else request.headers,
+                        body=b"",
+                        deadline_s=ends - loop.time(),
+                    )
+                )
+                if answer.status != 401:
+                    _check_status(answer, gateway)
+                _note_offers(server, answer, loop.time() + _OFFERS_FRESH_S, bearer=bearer)
+        finally:
+            server.asking.release()
+        return replace(request, deadline_s=ends - loop.time())
+
+    def _know(self, endpoint: Endpoint) -> _Server:
+        if len(self._servers) >= _MOST_SERVERS:
+            # Devices may name URLs: who is asked anew loses a moment.
+            del self._servers[next(iter(self._servers))]
+        return self._servers.setdefault(endpoint, _Server(self._client(endpoint)))
 
     def _client(self, endpoint: Endpoint) -> Client:
         policy: _Policy = (
@@ -160,10 +289,32 @@ def new_client(endpoint: Endpoint, max_host_connections: int) -> Client:
     )
 
 
-def _authorization(credentials: Credentials) -> str:
-    """Basic, RFC 7617, in UTF-8."""
-    pair = f"{credentials.username}:{credentials.password}".encode(errors="replace")
-    return f"Basic {b64encode(pair).decode()}"
+def _takes_basic(server: _Server, credentials: Credentials) -> bool:
+    """Whether Basic is what these credentials are used by; asks anew where nothing fits."""
+    try:
+        return offers.choose(credentials, server.offered)[0] == "basic"
+    except LoginImpossible:
+        server.known_until = 0.0
+        raise
+
+
+def _note_offers(server: _Server, answer: Response, until: float, *, bearer: bool) -> None:
+    """Take what a server says to whoever brings nothing.
+
+    Raises:
+        LoginImpossible: `login_not_offered`: nothing, or no tokens.
+    """
+    offered = offers.schemes(answer.headers.get("www-authenticate", ""))
+    if not offered or (bearer and "bearer" not in offered):
+        raise LoginImpossible("login_not_offered")
+    if bearer:
+        server.bearer_until = until
+    else:
+        server.offered, server.known_until = offered, until
+
+
+def _is_xml(response: Response) -> bool:
+    return response.headers.get("content-type", "").lower().startswith("text/xml")
 
 
 def _from_wire(error: WireError) -> ExchangeError:
@@ -188,7 +339,6 @@ def _check_status(response: Response, gateway: Gateway | None) -> None:
     """Raise for every status that is not an answer in SOAP (200, or 500 with a fault).
 
     Raises:
-        CredentialsRefused: 401; never tried again here, which could lock the account.
         GatewayRefused: one of the statuses by which a gateway in front refuses a device.
         ExchangeError: everything else, by its kind.
     """
@@ -197,8 +347,6 @@ def _check_status(response: Response, gateway: Gateway | None) -> None:
         return
     if gateway is not None and status in gateway.refusals:
         raise GatewayRefused
-    if status == 401:
-        raise CredentialsRefused
     if status == 403:
         raise Forbidden
     if status in (429, 503):

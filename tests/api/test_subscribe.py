@@ -110,8 +110,8 @@ def test_an_expired_key_is_named(api: Api) -> None:
         ("", "malformed"),
         ("a.b.c", "jwe_malformed"),
         ("a.b.c.d.e", "jwe_malformed"),
-        ("x" * 16384, "jwe_malformed"),
-        ("x" * 16385, "malformed"),
+        ("x" * 24576, "jwe_malformed"),
+        ("x" * 24577, "malformed"),
     ],
 )
 def test_what_is_no_jwe_is_refused(api: Api, jwe: str, code: str) -> None:

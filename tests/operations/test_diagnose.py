@@ -235,7 +235,8 @@ class TestExchange:
     ("status", "headers", "code", "usable"),
     [
         (401, {"www-authenticate": ("Negotiate", "NTLM", 'Basic realm="mail"')}, "ews", True),
-        (401, {"www-authenticate": ("Negotiate, NTLM",)}, "ews", False),
+        (401, {"www-authenticate": ("Negotiate, NTLM",)}, "ews", True),
+        (401, {"www-authenticate": ("Digest x=y",)}, "nothing_offered", False),
         (401, {}, "nothing_offered", False),
         (404, {}, "not_found", False),
         (403, {}, "forbidden", False),
@@ -250,6 +251,13 @@ def test_what_an_answer_tells(status: int, headers: Any, code: str, usable: bool
     assert (verdict.code, verdict.usable) == (code, usable)
     if code != "ews":
         assert exchange._ADVICE[code]
+
+
+def test_what_a_gateway_does_not_let_through() -> None:
+    windows = {"www-authenticate": ("Negotiate", "NTLM")}
+    assert not judge(401, windows, gateway=True).usable
+    assert judge(401, {"www-authenticate": ("NTLM", "Basic")}, gateway=True).usable
+    assert judge(401, windows).usable
 
 
 @pytest.fixture

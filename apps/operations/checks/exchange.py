@@ -133,7 +133,8 @@ def _host(system: MailSystem, url: str) -> Iterator[Step]:
         yield step
         if step.status == "ok":
             return
-    yield from _ews(judge(answer.status, answer.headers), answer.status)
+    verdict = judge(answer.status, answer.headers, gateway=endpoint.gateway is not None)
+    yield from _ews(verdict, answer.status)
     yield from _products(url)
 
 
@@ -190,7 +191,10 @@ def _ews(verdict: Verdict, status: int) -> Iterator[Step]:
     if verdict.usable:
         yield Step("ways to sign in", "ok", offered)
     else:
-        advice = "Enable Basic authentication on the EWS virtual directory (over TLS only)."
+        advice = (
+            "Enable Basic authentication on the EWS virtual directory (over TLS only). NTLM does, "
+            "too, but through no gateway; Negotiate needs Kerberos on this machine."
+        )
         yield Step("ways to sign in", "failed", offered, advice)
 
 
