@@ -80,7 +80,6 @@ def _autodiscover() -> list[bytes]:
     ]
 
 
-@cache
 _OFFERS = (
     b'Negotiate, NTLM, Basic realm="mail, \\"x\\""',
     b'Bearer client_id="a", trusted_issuers="b@*", Negotiate oRQwEqADCgEB',
@@ -88,6 +87,7 @@ _OFFERS = (
 )
 
 
+@cache
 def seeds(target: str) -> list[bytes]:
     """The inputs that a target's made-up ones begin from."""
     if target == "offers":
