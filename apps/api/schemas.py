@@ -16,7 +16,7 @@ from rest_framework import serializers
 
 from apps.announce.policy import LEVELS, SOUND
 from apps.devices.models import DeviceState, Platform
-from apps.exchange.auth.pkcs12.opening import LONGEST
+from apps.exchange.auth.client_certificate import LONGEST
 from apps.keypairs.jwe import MAX_CHARACTERS
 
 # A coordinate on P-256 (RFC 7518, section 6.2.1.2), a time of a day, an address' SHA-256, a file.

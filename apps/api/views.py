@@ -24,7 +24,7 @@ from apps.devices.models import Device
 from apps.devices.registry import Description
 from apps.eventlog.factory import get_log
 from apps.eventlog.interface import LogUnavailable
-from apps.exchange.auth.pkcs12.opening import CertificateUnusable, open_pkcs12
+from apps.exchange.auth.client_certificate import CertificateUnusable, read_client_certificate
 from apps.exchange.interface import Credentials
 from apps.keypairs import service as keypairs
 from apps.keypairs import signing
@@ -228,8 +228,11 @@ class Checkin(DeviceView):
         claims = _checked(schemas.CheckinClaims, raw, platform=device.platform)
         if claims["device_id"] != device.id:
             raise Problem("jwe_other_device")
-        # Before the transaction: opening a certificate takes its time.
-        credentials = _credentials(claims) if "credentials" in claims else None
+        credentials = None
+        if "credentials" in claims:
+            self._limit_proofs(claims["email"])
+            # Before the transaction: opening a certificate takes its time.
+            credentials = _credentials(claims)
         with transaction.atomic():
             if not registry.raise_counter(device, claims["counter"]):
                 raise Problem("counter_not_rising")
@@ -242,7 +245,7 @@ class Checkin(DeviceView):
             if credentials is not None:
                 if registry.user_hmac(claims["email"]) != device.mailbox.user_hmac:
                     raise Problem("not_this_mailbox")
-                self._begin_proof(device, claims["email"], credentials)
+                get_log().append(joining.begin(device, claims["email"], credentials))
         if credentials is not None:
             wake_join()
 
@@ -269,12 +272,11 @@ class Checkin(DeviceView):
                 registry.forget_content_key(device)
             registry.lead_home(device)
 
-    def _begin_proof(self, device: Device, email: str, credentials: Credentials) -> None:
+    def _limit_proofs(self, email: str) -> None:
         address = limits.client_address(self.request._request)
         key = f"{registry.user_id(email)}:{address}"
         limits.JOINS.check(key)
         limits.JOINS.count(key)
-        get_log().append(joining.begin(device, email, credentials))
 
 
 class Unsubscribe(DeviceView):
@@ -344,8 +346,10 @@ def _credentials(claims: dict[str, Any]) -> Credentials:
     given = dict(claims["credentials"])
     if given["type"] == "certificate":
         try:
-            opened = open_pkcs12(given.pop("pkcs12"), given.pop("pkcs12_password"))
+            opened = read_client_certificate(given.pop("pkcs12"), given.pop("pkcs12_password"))
         except CertificateUnusable as error:
+            if error.code == "busy":
+                raise Problem("unavailable", retry_after_s=10) from None
             raise Problem(error.code) from None
         given |= {"certificate": opened.pem, "expires_at": opened.expires_at}
     credentials = Credentials(**given)

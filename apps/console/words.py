@@ -134,8 +134,9 @@ _REASONS: Final = {
         "application pool MSExchangeServicesAppPool.",
     ),
     "tls_refused": Words(
-        "Exchange's certificate is not trusted.",
-        "Put your CA's certificate into the mail system, or renew Exchange's.",
+        "Exchange's certificate is not trusted, or its TLS is too old.",
+        "Run the diagnostics of Exchange: they tell which. Put your CA's certificate into the mail "
+        "system, renew Exchange's, or let it speak TLS 1.2.",
     ),
     "ews_url_not_allowed": Words(
         "Its mail server is not among the hosts of the mail system.",

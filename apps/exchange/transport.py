@@ -121,25 +121,11 @@ class Transport:
         """
         if credentials.expired(time.time()):
             raise CredentialsExpired
-        request = Request(
-            "POST",
-            endpoint.url,
-            (
-                ("Content-Type", "text/xml; charset=utf-8"),
-                ("Accept", "text/xml"),
-                ("User-Agent", self._agent),
-                *_identity(endpoint, credentials),
-            ),
-            body,
-            deadline_s=deadline_s,
-            max_response_bytes=MAX_RESPONSE_BYTES,
-            tls=Tls(endpoint.ca_pem, floor=endpoint.tls_floor),
-        )
         try:
             if credentials.type == "certificate":
-                response = await self._with_certificate(endpoint, credentials, request)
+                response = await self._with_certificate(endpoint, credentials, body, deadline_s)
             else:
-                response = await self._with_what_is_offered(endpoint, credentials, request)
+                response = await self._as_offered(endpoint, credentials, body, deadline_s)
         except WireError as error:
             raise _from_wire(error) from error
         _check_status(response, endpoint.gateway)
@@ -175,25 +161,50 @@ class Transport:
             await client.close()
         await self._users.close()
 
-    async def _with_what_is_offered(
-        self, endpoint: Endpoint, credentials: Credentials, request: Request
+    def _request(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        body: bytes,
+        deadline_s: float,
+        *authorization: tuple[str, str],
+    ) -> Request:
+        return Request(
+            "POST",
+            endpoint.url,
+            (
+                *authorization,
+                ("Content-Type", "text/xml; charset=utf-8"),
+                ("Accept", "text/xml"),
+                ("User-Agent", self._agent),
+                *_identity(endpoint, credentials),
+            ),
+            body,
+            deadline_s=deadline_s,
+            max_response_bytes=MAX_RESPONSE_BYTES,
+            tls=Tls(endpoint.ca_pem, floor=endpoint.tls_floor),
+        )
+
+    async def _as_offered(
+        self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
     ) -> Response:
+        """By the best scheme that the server offers and the credentials are for."""
         server = self._servers.get(endpoint) or self._know(endpoint)
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
         bearer = credentials.type == "oauth"
-        if (server.bearer_until if bearer else server.known_until) <= now:
-            request = await self._ask(server, request, endpoint.gateway, bearer=bearer)
+        if (server.bearer_until if bearer else server.known_until) <= loop.time():
+            ends = loop.time() + deadline_s
+            await self._ask(server, endpoint, credentials, ends, bearer=bearer)
+            deadline_s = ends - loop.time()
         if bearer:
-            authorization = f"Bearer {credentials.token}"
+            said = f"Bearer {credentials.token}"
+        elif credentials.type == "basic" and "basic" in server.offered:
+            said = basic(credentials)
         else:
-            if not _takes_basic(server, credentials):
-                if endpoint.gateway is not None:
-                    raise NtlmBehindGateway
-                async with self._users.of(endpoint, credentials) as connection:
-                    return await connection.post(request)
-            authorization = basic(credentials)
-        headers = (("Authorization", authorization), *request.headers)
-        response = await server.client.perform(replace(request, headers=headers))
+            request = self._request(endpoint, credentials, body, deadline_s)
+            return await self._on_own_connection(server, endpoint, credentials, request)
+        request = self._request(endpoint, credentials, body, deadline_s, ("Authorization", said))
+        response = await server.client.perform(request)
         if response.status != 401:
             return response
         try:
@@ -202,9 +213,24 @@ class Transport:
             server.known_until = server.bearer_until = 0.0
             raise
 
-    async def _with_certificate(
-        self, endpoint: Endpoint, credentials: Credentials, request: Request
+    async def _on_own_connection(
+        self, server: _Server, endpoint: Endpoint, credentials: Credentials, request: Request
     ) -> Response:
+        try:
+            offers.choose(credentials, server.offered)
+        except LoginImpossible:
+            # It may be offered soon: the next one asks anew.
+            server.known_until = 0.0
+            raise
+        if endpoint.gateway is not None:
+            raise NtlmBehindGateway
+        async with self._users.of(endpoint, credentials) as connection:
+            return await connection.post(request)
+
+    async def _with_certificate(
+        self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
+    ) -> Response:
+        request = self._request(endpoint, credentials, body, deadline_s)
         pem = credentials.certificate.encode()
         request = replace(request, tls=replace(request.tls, client_pem=pem))
         try:
@@ -222,37 +248,37 @@ class Transport:
         return response
 
     async def _ask(
-        self, server: _Server, request: Request, gateway: Gateway | None, *, bearer: bool
-    ) -> Request:
+        self,
+        server: _Server,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        ends: float,
+        *,
+        bearer: bool,
+    ) -> None:
         """Find out what a server offers, by a request without credentials and without content.
 
-        Exchange tells of OAuth only who comes with an empty bearer token. Returns the request with
-        the time that is left for it.
+        Exchange tells of OAuth only who comes with an empty bearer token. A gateway lets it pass
+        like any request of this device.
         """
         loop = asyncio.get_running_loop()
-        ends = loop.time() + request.deadline_s
         try:
             async with asyncio.timeout_at(ends):
                 await server.asking.acquire()
         except TimeoutError:
             raise DeadlineExceeded from None
         try:
-            if (server.bearer_until if bearer else server.known_until) <= loop.time():
-                headers = (("Authorization", "Bearer"), *request.headers)
-                answer = await server.client.perform(
-                    replace(
-                        request,
-                        headers=headers if bearer else request.headers,
-                        body=b"",
-                        deadline_s=ends - loop.time(),
-                    )
-                )
-                if answer.status != 401:
-                    _check_status(answer, gateway)
-                _note_offers(server, answer, loop.time() + _OFFERS_FRESH_S, bearer=bearer)
+            if (server.bearer_until if bearer else server.known_until) > loop.time():
+                return
+            left = ends - loop.time()
+            nobody = (("Authorization", "Bearer"),) if bearer else ()
+            request = self._request(endpoint, credentials, b"", left, *nobody)
+            answer = await server.client.perform(request)
+            if answer.status != 401:
+                _check_status(answer, endpoint.gateway)
+            _note_offers(server, answer, loop.time() + _OFFERS_FRESH_S, bearer=bearer)
         finally:
             server.asking.release()
-        return replace(request, deadline_s=ends - loop.time())
 
     def _know(self, endpoint: Endpoint) -> _Server:
         if len(self._servers) >= _MOST_SERVERS:
@@ -287,15 +313,6 @@ def new_client(endpoint: Endpoint, max_host_connections: int) -> Client:
         proxy=endpoint.proxy,
         check_proxy=partial(guard.check, allow_private=True, exceptions=exceptions),
     )
-
-
-def _takes_basic(server: _Server, credentials: Credentials) -> bool:
-    """Whether Basic is what these credentials are used by; asks anew where nothing fits."""
-    try:
-        return offers.choose(credentials, server.offered)[0] == "basic"
-    except LoginImpossible:
-        server.known_until = 0.0
-        raise
 
 
 def _note_offers(server: _Server, answer: Response, until: float, *, bearer: bool) -> None:

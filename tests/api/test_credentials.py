@@ -18,7 +18,7 @@ from apps.subscriptions import joining
 from apps.subscriptions.entries import JoinWork
 from apps.subscriptions.models import Subscription
 from tests.api.conftest import Api
-from tests.exchange.auth.pkcs12.test_opening import certificate, file, rsa_key
+from tests.exchange.auth.test_client_certificate import certificate, file, rsa_key
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

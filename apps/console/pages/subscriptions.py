@@ -33,6 +33,7 @@ class SubscriptionAdmin(ConsoleAdmin):
     list_display = ("short", "condition", "why", "mail_system", "since", "silent")
     list_filter: ClassVar = [("state", ChoicesDropdownFilter), tables.MailSystemFilter]
     ordering = ("-state_at",)
+    paginator = tables.NarrowPaginator
     fields = (
         *("condition", "why", "advice", "since", "silent", "phone", "expires", "serves"),
         *("mail_system", "server", "frequency", "last_event", "created_at", "id"),

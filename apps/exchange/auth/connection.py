@@ -168,32 +168,32 @@ class UserConnection:
 
     async def _shake_hands(self, way: Way, call: _Call, *, hasty: bool) -> Response | None:
         """Log the connection in, the request on the way; None: it was lost meanwhile."""
-        login = Login(
-            way, self._credentials, call.host, server_end_point(self._certificate), self._tickets
-        )
+        login = Login(way, self._credentials, call.host, self._tickets)
+        threads = _threads if way == "negotiate" else None
         share = _FOR_KERBEROS if hasty else 1.0
-        said = await _in_thread(login.begin, call.left() * share)
+        said = await _in_thread(
+            threads, partial(login.begin, server_end_point(self._certificate)), call.left() * share
+        )
         for _ in range(_ROUNDS):
             body = None if login.last_word else b""
             answer = await self._send(call, body=body, authorization=said)
-            header = answer.headers.get("www-authenticate", "")
             if answer.status != 401:
-                return await self._let_in(way, login, answer, call)
+                return self._let_in(way, login, answer)
             if login.last_word and answer.peer is not None and answer.peer.new:
                 # What was said was meant for the connection before.
                 return None
-            challenge = _token(header, way)
+            challenge = _token(answer, way)
             if challenge is None:
                 raise LoginImpossible("login_not_offered")
-            said = await _in_thread(partial(login.go_on, challenge), call.left())
+            step = partial(login.go_on, challenge, server_end_point(self._certificate))
+            said = await _in_thread(threads, step, call.left())
         raise CredentialsRefused
 
-    async def _let_in(self, way: Way, login: Login, answer: Response, call: _Call) -> Response:
+    def _let_in(self, way: Way, login: Login, answer: Response) -> Response:
         if answer.status in (200, 500):
             if not login.last_word:
                 raise LoginImpossible("login_failed")
-            proof = _token(answer.headers.get("www-authenticate", ""), way) or b""
-            await _in_thread(partial(login.end, proof), call.left())
+            login.end(_token(answer, way) or b"")
             self._logged_in, self._scheme = True, way
         return answer
 
@@ -232,9 +232,13 @@ class _Call:
         return self.ends - asyncio.get_running_loop().time()
 
 
-async def _in_thread(step: Callable[[], T], seconds: float) -> T:
+async def _in_thread(
+    threads: ThreadPoolExecutor | None, step: Callable[[], T], seconds: float
+) -> T:
     """What may ask a domain controller; one that hangs is left behind."""
-    asked = asyncio.get_running_loop().run_in_executor(_threads, step)
+    if seconds <= 0:
+        raise DeadlineExceeded
+    asked = asyncio.get_running_loop().run_in_executor(threads, step)
     try:
         async with asyncio.timeout(seconds):
             return await asyncio.shield(asked)
@@ -244,8 +248,8 @@ async def _in_thread(step: Callable[[], T], seconds: float) -> T:
         raise LoginImpossible("kdc_unreachable", transient=True) from None
 
 
-def _token(header: str, way: Way) -> bytes | None:
+def _token(answer: Response, way: Way) -> bytes | None:
     try:
-        return offers.token(header, way)
+        return offers.token(answer.headers.get("www-authenticate", ""), way)
     except ValueError:
         raise LoginImpossible("login_failed") from None

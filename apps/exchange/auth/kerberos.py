@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any, Final
 
 import spnego
-from spnego.channel_bindings import GssChannelBindings
 from spnego.exceptions import CredentialsExpiredError, InvalidCredentialError, SpnegoError
 
 from apps.exchange.credentials import Credentials
@@ -56,7 +55,7 @@ class Tickets:
         self._destroy: Callable[[], None] | None = None
         self._cache = ""
 
-    def context(self, host: str, bindings: GssChannelBindings | None) -> spnego.ContextProxy:
+    def context(self, host: str) -> spnego.ContextProxy:
         """What speaks Kerberos to the service HTTP/host.
 
         Raises:
@@ -65,22 +64,20 @@ class Tickets:
                 known in a realm that we know, or the clocks differ; `kdc_unreachable` (transient).
         """
         try:
-            return self._context(host, bindings)
+            return self._context(host)
         except ImportError:
             raise LoginImpossible("kerberos_unavailable") from None
         except SpnegoError as error:
             raise self.meaning_of(error) from None
 
-    def _context(self, host: str, bindings: GssChannelBindings | None) -> spnego.ContextProxy:
+    def _context(self, host: str) -> spnego.ContextProxy:
         given = self._credentials
         user: Any
         if sys.platform == "win32":
             user = spnego.Password(given.username, given.password)
         else:
             user = spnego.KerberosCCache(self._cache_name())
-        return spnego.client(
-            user, hostname=host, service="HTTP", channel_bindings=bindings, protocol="kerberos"
-        )
+        return spnego.client(user, hostname=host, service="HTTP", protocol="kerberos")
 
     def meaning_of(self, error: SpnegoError) -> ExchangeError:
         """What a failure means for whoever wanted to log in; its text names accounts."""
@@ -153,17 +150,29 @@ def _principal(krb5: Any, context: Any, credentials: Credentials) -> bytes:
     A realm is spelt in capitals. The short name of a domain says nothing of its realm, unless it
     is the first label of the default realm (krb5.conf). With another one a stranger of the same
     name could be logged in as, so it is not tried.
+
+    Raises:
+        LoginImpossible: `kerberos_failed`: a domain that is none of ours.
     """
+    ours = krb5.get_default_realm(context).decode()
     domain, _, name = credentials.username.rpartition("\\")
     if not domain:
         name, _, domain = credentials.username.partition("@")
-        return f"{_escaped(name)}@{_escaped(domain.upper())}".encode() if domain else name.encode()
-    if "." not in domain:
-        realm = krb5.get_default_realm(context).decode()
-        if realm.partition(".")[0].upper() != domain.upper():
-            raise LoginImpossible("kerberos_failed")
-        domain = realm
+    if "." not in domain and domain.upper() in ("", ours.partition(".")[0].upper()):
+        domain = ours
+    if not related(domain, ours):
+        raise LoginImpossible("kerberos_failed")
     return f"{_escaped(name)}@{_escaped(domain.upper())}".encode()
+
+
+def related(realm: str, ours: str) -> bool:
+    """Whether a realm is ours, or above or below it in the tree of names.
+
+    Users name realms, and libkrb5 asks DNS where a realm's controllers are: those of any realm
+    could be any machine and port that somebody would like ENS to talk to.
+    """
+    realm, ours = f".{realm.upper()}", f".{ours.upper()}"
+    return realm == ours or realm.endswith(ours) or (realm.count(".") > 1 and ours.endswith(realm))
 
 
 def _escaped(name: str) -> str:

@@ -31,7 +31,6 @@ class Login:
         way: the scheme.
         credentials: user name and password.
         host: the server's name as in its URL; Kerberos knows it as HTTP/host.
-        bindings: of the TLS connection; None for none.
         tickets: Kerberos tickets of this user, kept between logins.
     """
 
@@ -40,13 +39,11 @@ class Login:
         way: Way,
         credentials: Credentials,
         host: str,
-        bindings: GssChannelBindings | None,
         tickets: Tickets,
     ) -> None:
         self._way = way
         self._credentials = credentials
         self._host = host
-        self._bindings = bindings
         self._tickets = tickets
         self._context: spnego.ContextProxy | None = None
         self._spoken = 0
@@ -56,27 +53,26 @@ class Login:
         """Whether what was said last may let us in, and so takes the request along."""
         return self._way == "negotiate" or self._spoken > 1
 
-    def begin(self) -> str:
-        """The first Authorization.
+    def begin(self, bindings: GssChannelBindings | None) -> str:
+        """The first Authorization; `bindings` are those of the TLS connection, None for none.
 
         Raises:
             CredentialsRefused: the domain controller says so.
             LoginImpossible: there is no way to log in by this scheme, or not now.
         """
         if self._way == "negotiate":
-            self._context = self._tickets.context(self._host, self._bindings)
+            self._context = self._tickets.context(self._host)
         else:
             self._context = spnego.client(
                 self._credentials.username,
                 self._credentials.password,
                 hostname=self._host,
                 service="HTTP",
-                channel_bindings=self._bindings,
                 protocol="ntlm",
             )
-        return self._say(None)
+        return self._say(None, bindings)
 
-    def go_on(self, challenge: bytes) -> str:
+    def go_on(self, challenge: bytes, bindings: GssChannelBindings | None) -> str:
         """The next Authorization.
 
         Raises:
@@ -85,7 +81,7 @@ class Login:
         """
         if not challenge or self._context is None or self._context.complete:
             raise CredentialsRefused
-        return self._say(challenge)
+        return self._say(challenge, bindings)
 
     def end(self, token: bytes) -> None:
         """Take what a content server says last: by Kerberos it proves itself, too.
@@ -99,10 +95,10 @@ class Login:
             except Exception:  # noqa: BLE001 - a malformed token raises whatever
                 raise LoginImpossible("login_failed") from None
 
-    def _say(self, challenge: bytes | None) -> str:
+    def _say(self, challenge: bytes | None, bindings: GssChannelBindings | None) -> str:
         assert self._context is not None
         try:
-            said = self._context.step(challenge)
+            said = self._context.step(challenge, channel_bindings=bindings)
         except SpnegoError as error:
             raise self._tickets.meaning_of(error) from None
         except Exception:  # noqa: BLE001 - a malformed challenge raises whatever, naming accounts

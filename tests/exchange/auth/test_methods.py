@@ -222,6 +222,36 @@ class TestKerberos:
             assert wrong_ones(lab, in_realm, before) == 0
 
     @pytest.mark.parametrize(
+        ("named", "ours", "asked"),
+        [
+            ("EXAMPLE.COM", "example.com", True),
+            ("emea.example.com", "EXAMPLE.COM", True),
+            ("example.com", "emea.example.com", True),
+            ("com", "example.com", False),
+            ("badexample.com", "example.com", False),
+            ("example.com.evil.example", "example.com", False),
+            ("elsewhere.example", "example.com", False),
+            ("", "example.com", False),
+        ],
+    )
+    def test_only_realms_of_our_own_tree_are_looked_up(
+        self, named: str, ours: str, asked: bool
+    ) -> None:
+        """Whoever names a realm must not choose whom ENS talks to."""
+        assert kerberos.related(named, ours) == asked
+
+    async def test_a_server_that_kerberos_does_not_know(self, in_realm: Kdc) -> None:
+        async with site(WAYS["Negotiate (Kerberos)"]) as (lab, server, endpoint):
+            unknown = replace(endpoint, url=lab.url)
+            with pytest.raises(LoginImpossible) as caught:
+                await server.prove(
+                    unknown, replace(PASSWORD, type="negotiate"), "anna@example.com", 5
+                )
+            assert caught.value.code == "kerberos_failed"
+            await server.prove(unknown, PASSWORD, "anna@example.com", 5)
+            assert lab.counters()["logins"] == {"anna@example.com": 1}
+
+    @pytest.mark.parametrize(
         "username", ["anna", "EXAMPLE\\anna", "anna@example.com", "Example.Com\\anna"]
     )
     async def test_ways_to_name_oneself(self, username: str) -> None:

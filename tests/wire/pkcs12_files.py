@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from typing import Any
 
 from cryptography import x509
@@ -18,6 +19,7 @@ _OIDS = {
     "PBES2": "2a864886f70d01050d",
     "PBKDF2": "2a864886f70d01050c",
     "HMAC": "2a864886f70d0209",
+    "SHA-1": "2b0e03021a",
     "AES": "60864801650304012a",
 }
 
@@ -79,4 +81,14 @@ def pfx_with_nested_key(
     safe = _der(0x30, _oid("encrypted data"), _der(0xA0, _der(0x30, _number(0), info)))
     safes = _der(0x30, safe)
     outer = _der(0x30, _oid("data"), _der(0xA0, _der(4, safes)))
-    return _der(0x30, _number(3), outer)
+    return _der(0x30, _number(3), outer, _mac(safes, password))
+
+
+def _mac(safes: bytes, password: str) -> bytes:
+    """HMAC-SHA1 under a key derived in one round: RFC 7292, appendix B.2, with the id 3."""
+    secret = (password + "\0").encode("utf-16-be")
+    filled = (secret * 64)[: -(-len(secret) // 64) * 64]
+    key = hashlib.sha1(bytes([3]) * 64 + bytes(64) + filled).digest()
+    digest = hmac.digest(key, safes, "sha1")
+    algorithm = _der(0x30, _oid("SHA-1"), _der(5))
+    return _der(0x30, _der(0x30, algorithm, _der(4, digest)), _der(4, bytes(8)), _number(1))
