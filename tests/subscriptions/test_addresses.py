@@ -134,7 +134,7 @@ async def test_the_worker_finds_the_address_and_goes_on(company: Company) -> Non
     entry = await in_database(company.begin, device)
     # Its turn goes by the mail system until the host is known.
     hosts = await in_database(_hosts, [entry])
-    assert hosts == {entry.partition: f"mail-system-{company.system.pk}"}
+    assert hosts == {entry.partition: f"mail system {company.system.pk}"}
     assert await company.joiner.finish(entry) is None
     assert await in_database(state, device) == ("active", "")
     assert (device.ews_url, device.discovered_ews_url) == ("", company.url)
