@@ -141,9 +141,10 @@ def test_a_costly_key_within_a_cheap_safe() -> None:
 
 def test_costly_files_hold_up_few_threads() -> None:
     """Those of a web process are few, and Exchange's notifications need them, too."""
+    raw = nested(2_000_000_000)
     began = time.monotonic()
     with ThreadPoolExecutor(8) as threads:
-        opening = [threads.submit(code_of, nested(2_000_000_000)) for _ in range(8)]
+        opening = [threads.submit(code_of, raw) for _ in range(8)]
         time.sleep(SECONDS / 2)
         done = [each.result() for each in opening if each.done()]
         assert done == ["busy"] * 5
