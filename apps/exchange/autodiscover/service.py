@@ -131,6 +131,20 @@ def candidates(domain: str, ports: tuple[int, int] = (443, 80)) -> Candidates:
     )
 
 
+def by_plain_http(reach: Reach, url: str, secure: str) -> Endpoint | None:
+    """How the host of `url` is asked where it leads to, None where it must not be.
+
+    Who claims an address of a domain of his own must not make us knock inside; nor a proxy, which
+    may know the name from there, or be told another address than we are. `secure`: the address of
+    the same host by HTTPS, which is what is listed.
+    """
+    listed = reach.permit(secure) is not None
+    if reach.endpoint.proxy is not None and not listed:
+        return None
+    inside = reach.endpoint.allow_private and listed
+    return replace(reach.endpoint, url=url, allow_private=inside)
+
+
 class Autodiscover:
     """Finds EWS addresses; remembers which place answered for which domain of a mail system.
 
@@ -271,9 +285,9 @@ class _Journey:
         `secure`: the address of the same host by HTTPS.
         """
         listed = self._reach.permit(secure) is not None
-        # Who claims an address of a domain of his own must not make us knock inside.
-        inside = self._reach.endpoint.allow_private and listed
-        endpoint = replace(self._reach.endpoint, url=url, allow_private=inside)
+        endpoint = by_plain_http(self._reach, url, secure)
+        if endpoint is None:
+            return []
         try:
             location = await self._owner.sender.redirect_of(endpoint, self._share())
         except ExchangeError:
