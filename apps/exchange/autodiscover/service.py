@@ -221,6 +221,8 @@ class _Journey:
         self._refused_hosts: dict[str, None] = {}
         self._errors: list[ExchangeError] = []
         self._answered = False
+        # Whether something was said to these credentials, be it nonsense: of this mailbox, perhaps.
+        self._heard = False
 
     async def from_address(self, address: str) -> str | ToAddress:
         """Try the place that answered last time, else all; an EWS address, or another mailbox."""
@@ -361,6 +363,7 @@ class _Journey:
         endpoint = replace(self._reach.endpoint, url=url)
         body = soap.request(url, address) if place.kind == "soap" else pox.request(address)
         response = await self._owner.sender.post(endpoint, self._credentials, body, left)
+        self._heard = True
         return soap.parse(response.body) if place.kind == "soap" else pox.parse(response.body)
 
     def _moved(self, place: Place, url: str) -> Place | None:
@@ -411,7 +414,7 @@ class _Journey:
                 if isinstance(error, kind):
                     return error
         # What one mailbox meets tells nothing of its domain.
-        if not self._answered and all(isinstance(error, _NO_SERVICE) for error in self._errors):
+        if not self._heard and all(isinstance(error, _NO_SERVICE) for error in self._errors):
             self._owner.learn(self._reach, domain, None, hosts)
         return _failure(hosts, transient=any(error.transient for error in self._errors))
 
