@@ -160,6 +160,13 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": f"{ENS.url_prefix}/api/ens",
 }
 
+_stderr = {"class": "logging.StreamHandler", "formatter": ENS.log_format}
+_folder = {
+    "class": "apps.operations.logs.FolderHandler",
+    "formatter": ENS.log_format,
+    "folder": ENS.log_dir,
+    "days": ENS.log_days,
+}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -167,8 +174,8 @@ LOGGING = {
         "line": {"()": "apps.operations.logs.LineFormatter"},
         "json": {"()": "apps.operations.logs.JsonFormatter"},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": ENS.log_format}},
-    "root": {"handlers": ["stderr"], "level": ENS.log_level},
+    "handlers": {"lines": _folder if ENS.log_dir else _stderr},
+    "root": {"handlers": ["lines"], "level": ENS.log_level},
     "loggers": {
         # Django's request logger writes paths only, but a traceback page would hold the body.
         "django.request": {"level": "ERROR"},
