@@ -160,8 +160,8 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": f"{ENS.url_prefix}/api/ens",
 }
 
-_stderr = {"class": "logging.StreamHandler", "formatter": ENS.log_format}
-_folder = {
+_log_lines = {"class": "logging.StreamHandler", "formatter": ENS.log_format}
+_log_files = {
     "class": "apps.operations.logs.FolderHandler",
     "formatter": ENS.log_format,
     "folder": ENS.log_dir,
@@ -174,7 +174,7 @@ LOGGING = {
         "line": {"()": "apps.operations.logs.LineFormatter"},
         "json": {"()": "apps.operations.logs.JsonFormatter"},
     },
-    "handlers": {"lines": _folder if ENS.log_dir else _stderr},
+    "handlers": {"lines": _log_files if ENS.log_dir else _log_lines},
     "root": {"handlers": ["lines"], "level": ENS.log_level},
     "loggers": {
         # Django's request logger writes paths only, but a traceback page would hold the body.

@@ -37,7 +37,7 @@ def service_class(asked: argparse.Namespace) -> type:
     win32serviceutil: Any = importlib.import_module("win32serviceutil")
     from apps.operations.install.service_host import Host
 
-    class EnsService(win32serviceutil.ServiceFramework):  # type: ignore[misc] # pywin32 has no types
+    class EnsService(win32serviceutil.ServiceFramework):
         _svc_name_ = asked.name
         _svc_display_name_ = asked.name
 

@@ -47,7 +47,7 @@ WINDOWS = Place(
     env_file=PureWindowsPath(r"D:\ENS Daten\ens.env"),
     iis=PureWindowsPath(r"D:\IIS of ENS"),
 )
-# What IIS's own schema (IIS_schema.xml of Server 2022) and HttpPlatformHandler's, of 1.2 and of
+# What IIS's own schema (IIS_schema.xml of IIS 10) and HttpPlatformHandler's, of 1.2 and of
 # 2.0, know of what we use. An attribute that one of them doesn't know would be a 500.19.
 SCHEMA: Mapping[str, set[str]] = {
     "configuration": set(),
