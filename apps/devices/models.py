@@ -79,6 +79,9 @@ class Device(models.Model):
     # Since when, after a refusal, the device has been told nothing; null once its own proof has
     # come and what it missed has been looked for.
     silent_since = models.DateTimeField(null=True, blank=True)
+    # Since when the row holds a push token or content key that came without credentials: content
+    # goes there only once a proof has come together with them. Null when there is none.
+    led_away_at = models.DateTimeField(null=True, blank=True)
     # The highest counter seen in a check-in's JWE: an older one is a replay.
     counter = models.BigIntegerField(default=0)
     ews_url = models.CharField(max_length=500, blank=True, default="")

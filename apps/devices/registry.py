@@ -126,7 +126,7 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.push_token_at = now
     device.secret_hash = _hash(secret)
     device.proved_at, device.counter, device.last_checkin_at = None, 0, now
-    device.silent_since = None
+    device.silent_since = device.led_away_at = None
     device.content_key = json.dumps(said.content_key) if said.content_key else ""
     device.content_wish, device.wishes = said.content_wish, said.wishes
     device.time_zone = said.time_zone
@@ -177,13 +177,14 @@ def proved(device_id: uuid.UUID, enrolment: str | None = None) -> bool:
     """Record that this device's own credentials proved its mailbox just now.
 
     `enrolment` is the `secret_hash` that the device had when it sent them. With another one since,
-    the row belongs to somebody who has proved nothing; False then.
+    the row belongs to somebody who has proved nothing; False then, and also where content was led
+    away since (`lead_away`).
     """
     device = Device.objects.select_related("og").filter(id=device_id).first()
     # A block and a subscribe that met may each have missed the other; nobody joins past both.
     if device is None or _bar(device, blocks.names_of(device)):
         return False
-    rows = Device.objects.filter(id=device_id, state__in=MAY_PROVE)
+    rows = Device.objects.filter(id=device_id, state__in=MAY_PROVE, led_away_at=None)
     if enrolment is not None:
         rows = rows.filter(secret_hash=enrolment)
     now = clock.now()
@@ -309,10 +310,24 @@ def replace_content_key(device: Device, content_key: dict[str, str]) -> bool:
     return True
 
 
-def outdate_proof(device: Device, lasts: timedelta) -> None:
-    """Let a device's proof, which is good for `lasts`, be over: no content until the next one."""
-    ended = clock.now() - lasts
-    Device.objects.filter(id=device.id, proved_at__gt=ended).update(proved_at=ended)
+def lead_away(device: Device, lasts: timedelta) -> None:
+    """Content was to go elsewhere, by the secret alone: no content until a proof comes with it.
+
+    Proofs are good for `lasts`; the last one is over.
+    """
+    now = clock.now()
+    Device.objects.filter(id=device.id, proved_at__gt=now - lasts).update(proved_at=now - lasts)
+    Device.objects.filter(id=device.id).update(led_away_at=now)
+
+
+def lead_home(device: Device) -> None:
+    """Token and key have come together with credentials: the coming proof is good for them."""
+    Device.objects.filter(id=device.id).update(led_away_at=None)
+
+
+def forget_content_key(device: Device) -> None:
+    """The device has none of its own: what stands in the row was somebody else's."""
+    Device.objects.filter(id=device.id).update(content_key="")
 
 
 def replace_wishes(device: Device, content_wish: str, wishes: dict[str, Any]) -> None:

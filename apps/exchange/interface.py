@@ -6,50 +6,30 @@ Microsoft Graph will be the next. Every call has a total deadline and raises `Ex
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Literal, Protocol
 
+from apps.exchange.credentials import Credentials
+
+__all__ = [
+    "NO_EXTRAS",
+    "Credentials",
+    "Described",
+    "Endpoint",
+    "Extras",
+    "Item",
+    "ItemKind",
+    "Joined",
+    "MailServer",
+    "Proof",
+]
+
 ItemKind = Literal[
     "message", "meeting_request", "meeting_response", "meeting_cancellation", "other"
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a user proves himself with. Nothing of it shows in a repr."""
-
-    type: Literal["basic"]
-    username: str = field(repr=False)
-    password: str = field(repr=False)
-
-    def to_bytes(self) -> bytes:
-        """As JSON in UTF-8, for sealing; halves of surrogate pairs become question marks."""
-        content = {"type": self.type, "username": self.username, "password": self.password}
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(
-            errors="replace"
-        )
-
-    @classmethod
-    def from_bytes(cls, raw: bytes) -> Credentials:
-        """The opposite of `to_bytes`.
-
-        Raises:
-            ValueError: not credentials of a known type; the text tells nothing of them.
-        """
-        try:
-            content = json.loads(raw)
-        except (ValueError, RecursionError):
-            raise ValueError("credentials malformed") from None
-        match content:
-            case {"type": "basic", "username": str(username), "password": str(password)} if (
-                len(content) == 3
-            ):
-                return cls("basic", username, password)
-        raise ValueError("credentials malformed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ class LimitedServer:
         """Wait for a place at the host; yields the seconds that are left for the call."""
         name = urlsplit(endpoint.url).netloc.lower()
         host = self._hosts.setdefault(name, _Host(self._at_once))
-        host.check(credentials.username)
+        host.check(credentials.account)
         ends = time.monotonic() + deadline_s
         try:
             async with asyncio.timeout(deadline_s):
@@ -154,7 +154,7 @@ class LimitedServer:
         try:
             yield max(0.0, ends - time.monotonic())
         except ServerBusy as busy:
-            host.throttled(credentials.username, busy.back_off_s)
+            host.throttled(credentials.account, busy.back_off_s)
             host.failed()
             raise
         except Unreachable:
