@@ -11,7 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
@@ -27,10 +27,10 @@ from pydantic.fields import FieldInfo
 
 from ens_project.env import BASE_DIR
 
+Port = Annotated[int, Field(ge=1, le=65535)]
 Component = Literal["web", "console", "worker", "beat", "relay"]
 COMPONENTS: Final[tuple[Component, ...]] = get_args(Component)
 _MOST_BYTES: Final = 1024 * 1024
-_TCP_PORT: Final = {"ge": 1, "le": 65535}
 
 
 class AnswersInvalid(Exception):
@@ -48,7 +48,7 @@ class Database(_Section):
         "postgresql", description="Database: postgresql, sqlserver, or sqlite for a trial"
     )
     host: str = Field("localhost", description="Database server; an AlwaysOn listener's name")
-    port: int | None = Field(None, **_TCP_PORT, description="Its port; default: the usual one")
+    port: Port | None = Field(None, description="Its port; default: the usual one")
     name: str = Field("ens", pattern=r"^[A-Za-z0-9_]{1,63}$", description="Name of the database")
     user: str = Field("ens", description="Account at the database server")
     password: SecretStr | None = Field(None, description="Its password")
@@ -150,7 +150,7 @@ class Web(_Section):
     listen: list[str] = Field(
         ["443", "[::]:443"], min_length=1, description="Where the web server listens, by comma"
     )
-    port: int = Field(8000, **_TCP_PORT, description="Loopback port of ENS behind it")
+    port: Port = Field(8000, description="Loopback port of ENS behind it")
     processes: int = Field(1, ge=1, le=64, description="Processes that answer")
     threads: int = Field(8, ge=1, le=64, description="Threads of each process")
 
@@ -161,7 +161,7 @@ class Console(_Section):
     listen: list[str] = Field(
         ["8443", "[::]:8443"], min_length=1, description="Where the console listens, by comma"
     )
-    port: int = Field(8001, **_TCP_PORT, description="Loopback port of ENS behind it")
+    port: Port = Field(8001, description="Loopback port of ENS behind it")
 
 
 class Relay(_Section):
@@ -170,7 +170,7 @@ class Relay(_Section):
     listen: list[str] = Field(
         ["443", "[::]:443"], min_length=1, description="Where the relay listens, by comma"
     )
-    port: int = Field(8002, **_TCP_PORT, description="Loopback port of the relay behind it")
+    port: Port = Field(8002, description="Loopback port of the relay behind it")
 
 
 class Worker(_Section):
@@ -383,6 +383,15 @@ def _secret(name: str, value: Any, known: Mapping[str, FieldInfo]) -> SecretStr:
     info = known.get(name.removesuffix("_file"))
     if info is None or not name.endswith("_file") or not is_secret(info):
         raise AnswersInvalid(f"{name} is no answer that ens_install knows")
+    return secret_of(name, value)
+
+
+def secret_of(name: str, value: Any) -> SecretStr:
+    """The first line of the file that the answer `name` names.
+
+    Raises:
+        AnswersInvalid: it can't be read, or is empty.
+    """
     try:
         with _anchored(value, Path.cwd()).open("rb") as opened:
             lines = opened.read(_MOST_BYTES).decode("utf-8-sig").splitlines()
