@@ -13,13 +13,14 @@ from typing import Final
 from apps.operations.install.wanted import (
     Argv,
     Wanted,
+    fails,
     lists,
     says,
     shows,
     succeeds,
     tells_of,
 )
-from apps.operations.install.web_config import Gateway, Place, fastcgi_arguments
+from apps.operations.install.web_config import Place, fastcgi_arguments
 
 # Full paths: a program of the same name elsewhere on the PATH is not what an administrator runs.
 SYSTEM32: Final = r"C:\Windows\System32"
@@ -64,7 +65,8 @@ class Site:
     """The web site. Raises ValueError for what IIS's tools can't be told."""
 
     name: str = "ENS"
-    """Of the site and of its application pool."""
+    pool: str = ""
+    """Name of the application pool; empty: that of the site."""
     prefix: str = "/MailNotificationService"
     """Where the application is mounted: `ENS_URL_PREFIX`."""
     port: int = 443
@@ -76,7 +78,7 @@ class Site:
     """A group-managed service account, `EXAMPLE\\svc-ens$`; empty: the pool's own account."""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not (_NAME.fullmatch(self.name) and _NAME.fullmatch(self.pool_name)):
             raise ValueError("the site's name has a letter that IIS doesn't take")
         if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", self.prefix):
             raise ValueError("the application needs a path, like /MailNotificationService")
@@ -86,6 +88,11 @@ class Site:
             raise ValueError("the certificate's thumbprint is not 40 hex digits")
 
     @property
+    def pool_name(self) -> str:
+        """Of the application pool."""
+        return self.pool or self.name
+
+    @property
     def application(self) -> str:
         """As appcmd names it: `ENS/MailNotificationService`."""
         return self.name + self.prefix
@@ -93,7 +100,7 @@ class Site:
     @property
     def identity(self) -> str:
         """The account under which IIS runs ENS, as icacls names it."""
-        return self.account or rf"IIS AppPool\{self.name}"
+        return self.account or rf"IIS AppPool\{self.pool_name}"
 
     @property
     def binding(self) -> str:
@@ -140,15 +147,15 @@ def pool(site: Site) -> list[Wanted]:
         settings["processModel.userName"] = site.account
     else:
         settings["processModel.identityType"] = "ApplicationPoolIdentity"
-    show = (APPCMD, "list", "apppool", site.name)
-    there = Wanted(show, succeeds, (APPCMD, "add", "apppool", f"/name:{site.name}"))
+    show = (APPCMD, "list", "apppool", site.pool_name)
+    there = Wanted(show, succeeds, (APPCMD, "add", "apppool", f"/name:{site.pool_name}"))
     return [
         there,
         *(
             Wanted(
                 (*show, f"/text:{name}"),
                 says(value),
-                (APPCMD, "set", "apppool", site.name, f"/{name}:{value}"),
+                (APPCMD, "set", "apppool", site.pool_name, f"/{name}:{value}"),
             )
             for name, value in settings.items()
         ),
@@ -172,15 +179,15 @@ def application(site: Site, place: Place) -> list[Wanted]:
         ),
         Wanted(
             (APPCMD, "list", "app", f"{site.name}/", "/text:applicationPool"),
-            says(site.name),
-            (APPCMD, "set", "app", f"{site.name}/", f"/applicationPool:{site.name}"),
+            says(site.pool_name),
+            (APPCMD, "set", "app", f"{site.name}/", f"/applicationPool:{site.pool_name}"),
         ),
         Wanted(
             show_app,
             succeeds,
             (
                 *(APPCMD, "add", "app", f"/site.name:{site.name}", f"/path:{site.prefix}"),
-                *(f"/physicalPath:{path}", f"/applicationPool:{site.name}"),
+                *(f"/physicalPath:{path}", f"/applicationPool:{site.pool_name}"),
             ),
         ),
         Wanted(
@@ -194,7 +201,7 @@ def application(site: Site, place: Place) -> list[Wanted]:
                 says(value),
                 (APPCMD, "set", "app", app, f"/{name}:{value}"),
             )
-            for name, value in {"applicationPool": site.name, "preloadEnabled": "true"}.items()
+            for name, value in {"applicationPool": site.pool_name, "preloadEnabled": "true"}.items()
         ),
         # Requests are not logged in: the pool's account, not IUSR, opens web.config.
         Wanted(
@@ -254,8 +261,7 @@ def binding(site: Site) -> list[Wanted]:
 
     Without a host name the certificate is that of the port, for callers without SNI too.
     """
-    flags = "1" if site.host else "0"
-    where = f"hostnameport={site.host}:{site.port}" if site.host else f"ipport=0.0.0.0:{site.port}"
+    flags, where = "1" if site.host else "0", _where(site)
     new = f"protocol='https',bindingInformation='{site.binding}'"
     return [
         Wanted(
@@ -306,23 +312,37 @@ def quiet_logs(site: Site) -> list[Wanted]:
     ]
 
 
-def recycled(site: Site) -> Argv:
-    """The command that starts ENS's web processes anew, without a gap."""
-    return (APPCMD, "recycle", "apppool", f"/apppool.name:{site.name}")
+def removed(site: Site) -> list[Wanted]:
+    """Application, site, pool, certificate's binding and our fields of HTTPERR are gone."""
+    where = _where(site)
+    fields = (HTTP_PARAMETERS, "/v", "ErrorLoggingFields")
+    there: dict[Argv, Argv] = {
+        (APPCMD, "list", "app", site.application): (APPCMD, "delete", "app", site.application),
+        (APPCMD, "list", "site", site.name): (APPCMD, "delete", "site", site.name),
+        (APPCMD, "list", "apppool", site.pool_name): (APPCMD, "delete", "apppool", site.pool_name),
+        (NETSH, "http", "show", "sslcert", where): (NETSH, "http", "delete", "sslcert", where),
+        (REG, "query", *fields): (REG, "delete", *fields, "/f"),
+    }
+    return [Wanted(probe, fails, command) for probe, command in there.items()]
 
 
-def removed(site: Site, gateway: Gateway, place: Place) -> list[Argv]:
-    """The commands that take away what the others made, in their order."""
-    where = f"hostnameport={site.host}:{site.port}" if site.host else f"ipport=0.0.0.0:{site.port}"
-    commands: list[Argv] = [
-        (APPCMD, "delete", "site", site.name),
-        (APPCMD, "delete", "apppool", site.name),
-        (NETSH, "http", "delete", "sslcert", where),
-        (REG, "delete", HTTP_PARAMETERS, "/v", "ErrorLoggingFields", "/f"),
+def fastcgi_removed(place: Place) -> list[Wanted]:
+    """IIS knows the FastCGI processes of wfastcgi no more."""
+    application = {"fullPath": str(place.python), "arguments": fastcgi_arguments(place)}
+    there = shows("application", application)
+    return [
+        Wanted(
+            (APPCMD, "list", "config", "/section:system.webServer/fastCgi"),
+            lambda done: not there(done),
+            _without_fastcgi(place),
+        )
     ]
-    if gateway == "wfastcgi":
-        commands.append(_without_fastcgi(place))
-    return commands
+
+
+def _where(site: Site) -> str:
+    if site.host:
+        return f"hostnameport={site.host}:{site.port}"
+    return f"ipport=0.0.0.0:{site.port}"
 
 
 def checked_path(path: PurePath) -> str:

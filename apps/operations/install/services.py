@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final, Literal
 
-from apps.operations.install.iis import SYSTEM32, Site
+from apps.operations.install.iis import SYSTEM32
 from apps.operations.install.runner import Completed
-from apps.operations.install.wanted import Argv, Wanted, succeeds, tells_of
+from apps.operations.install.wanted import Argv, Wanted, fails, succeeds, tells_of
 from apps.operations.install.web_config import Place
 
 SC: Final = SYSTEM32 + r"\sc.exe"
@@ -129,9 +129,10 @@ def stopped(service: Service) -> Argv:
     return (SC, "stop", service.name)
 
 
-def deleted(service: Service) -> Argv:
-    """The command that removes a stopped service."""
-    return (SC, "delete", service.name)
+def gone(service: Service) -> Wanted:
+    """The service is asked to stop, and removed once it has."""
+    command = (SC, "delete", service.name)
+    return Wanted((SC, "query", service.name), fails, command, first=stopped(service))
 
 
 Rights = Literal["R", "RX", "M"]
@@ -163,19 +164,3 @@ def only_for(path: PurePath, accounts: Mapping[str, Rights], *, directory: bool)
         (ICACLS, str(path), "/inheritance:r", "/grant:r", *grants),
         first=(ICACLS, str(path), "/reset"),
     )
-
-
-def protected(
-    place: Place, site: Site, services: Sequence[Service], secrets: Sequence[PurePath]
-) -> list[Wanted]:
-    """All of ENS's files: programs are read, `secrets` are read, the data directory is written."""
-    accounts = {site.identity, *(service.identity for service in services)}
-    read: dict[str, Rights] = dict.fromkeys(sorted(accounts), "RX")
-    write: dict[str, Rights] = dict.fromkeys(sorted(accounts), "M")
-    only: dict[str, Rights] = dict.fromkeys(sorted(accounts), "R")
-    return [
-        only_for(place.root, read, directory=True),
-        only_for(place.data, write, directory=True),
-        only_for(place.iis, {site.identity: "RX"}, directory=True),
-        *(only_for(secret, only, directory=False) for secret in secrets),
-    ]

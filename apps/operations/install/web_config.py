@@ -29,13 +29,11 @@ class Place:
     data: PurePath
     """What ENS writes: `ENS_DATA_DIR`."""
     env_file: PurePath
+    logs: PurePath
     iis: PurePath
-    """What IIS opens: the directories of site and application."""
-
-    @property
-    def logs(self) -> PurePath:
-        """Where the processes write their logs."""
-        return self.data / "logs"
+    """What IIS opens: the directories of sites and applications."""
+    component: str = "web"
+    """What the application serves: `web`, `console` or `relay`."""
 
     @property
     def site(self) -> PurePath:
@@ -45,7 +43,7 @@ class Place:
     @property
     def application(self) -> PurePath:
         """The application's directory, with `web.config` alone."""
-        return self.iis / "application"
+        return self.iis / self.component
 
     @property
     def wfastcgi(self) -> PurePath:
@@ -58,8 +56,24 @@ def fastcgi_arguments(place: Place) -> str:
     return f'"{place.wfastcgi}"'
 
 
-def web_config(gateway: Gateway, place: Place, processes: int = 1) -> str:
-    """The text of `web.config`; `processes` counts for HttpPlatformHandler only.
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one application serves, and by how much."""
+
+    roles: str
+    """`ENS_ROLES`."""
+    ready: str = "/api/ens/ready"
+    """What IIS asks for first, below the application's own path."""
+    processes: int = 1
+    """With wfastcgi as many as `fastCgi` says."""
+    threads: int = 8
+    """With wfastcgi always one."""
+    settings: str = ""
+    """What changes when ens.env or ENS itself does."""
+
+
+def web_config(gateway: Gateway, place: Place, served: Served) -> str:
+    """The text of `web.config`.
 
     Raises:
         ValueError: wfastcgi would not find the application's directory: it reads its name as
@@ -73,7 +87,11 @@ def web_config(gateway: Gateway, place: Place, processes: int = 1) -> str:
         {
             "PYTHON": str(place.python),
             "WFASTCGI": fastcgi_arguments(place),
-            "PROCESSES": str(processes),
+            "ROLES": served.roles,
+            "READY": served.ready,
+            "PROCESSES": str(served.processes),
+            "THREADS": str(served.threads),
+            "SETTINGS": served.settings,
             "ROOT": str(place.root),
             "ENV_FILE": str(place.env_file),
             "LOGS": str(place.logs),

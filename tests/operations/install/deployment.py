@@ -63,6 +63,7 @@ def make(home: Path) -> Deployment:
         base_python=Path(sys.executable),
         data=data,
         env_file=data.parent / "ens.env",
+        logs=data / "logs",
         iis=home.parent / "IIS of ENS",
     )
     Path(place.env_file).write_text(

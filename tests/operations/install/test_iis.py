@@ -70,7 +70,7 @@ def test_a_group_managed_account_has_no_password_to_type() -> None:
 
 
 def test_the_application_is_in_a_directory_with_nothing_else() -> None:
-    directory = r"D:\IIS of ENS\application"
+    directory = r"D:\IIS of ENS\web"
     anonymous = "/section:anonymousAuthentication /enabled:true /userName: /commit:apphost"
     assert lines(iis.application(SITE, WINDOWS)) == [
         f'{A} add site "/name:ENS Büro" "/physicalPath:D:\\IIS of ENS\\site"',
@@ -156,18 +156,17 @@ def test_no_log_has_the_query() -> None:
 
 
 def test_what_is_added_is_taken_away() -> None:
-    commands = [
-        subprocess.list2cmdline(argv) for argv in iis.removed(SITE, "httpplatform", WINDOWS)
-    ]
-    assert commands == [
+    assert lines(iis.removed(SITE)) == [
+        f'{A} delete app "{APP}"',
         f'{A} delete site "ENS Büro"',
         f'{A} delete apppool "ENS Büro"',
         r"C:\Windows\System32\netsh.exe http delete sslcert ipport=0.0.0.0:443",
         r"C:\Windows\System32\reg.exe delete "
         r"HKLM\SYSTEM\CurrentControlSet\Services\HTTP\Parameters /v ErrorLoggingFields /f",
     ]
-    (*_, last) = iis.removed(SITE, "wfastcgi", WINDOWS)
-    assert "/-[fullPath='" in last[-2]
+    (fastcgi,) = iis.fastcgi_removed(WINDOWS)
+    assert fastcgi.command[-2].startswith("/-[fullPath='C:")
+    assert fastcgi.is_so(Completed(0, "<system.webServer><fastCgi /></system.webServer>"))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ from pathlib import PureWindowsPath
 import pytest
 
 from apps.operations.install import services
-from apps.operations.install.iis import Site
 from apps.operations.install.runner import Completed
-from apps.operations.install.services import Service
+from apps.operations.install.services import Rights, Service
 from tests.operations.install.test_web_config import WINDOWS
 
 SC = r"C:\Windows\System32\sc.exe"
@@ -77,26 +76,22 @@ SERVICE_NAME: ENSWorker
     assert not running.is_so(Completed(0, "        STATE              : 1  STOPPED \n"))
     assert running.command == (SC, "start", "ENSWorker")
     assert services.stopped(WORKER) == (SC, "stop", "ENSWorker")
-    assert services.deleted(WORKER) == (SC, "delete", "ENSWorker")
+    gone = services.gone(WORKER)
+    assert (gone.first, gone.command) == ((SC, "stop", "ENSWorker"), (SC, "delete", "ENSWorker"))
 
 
 def test_files_are_for_the_accounts_and_administrators_only() -> None:
-    site = Site(name="ENS", thumbprint="a" * 40)
+    accounts: dict[str, Rights] = {r"NT SERVICE\ENSWorker": "M", "EXAMPLE\\svc-ens$": "RX"}
+    directory = services.only_for(PureWindowsPath(r"D:\ENS Daten"), accounts, directory=True)
+    assert subprocess.list2cmdline(directory.command) == (
+        f'{ICACLS} "D:\\ENS Daten" /inheritance:r /grant:r *S-1-5-32-544:(OI)(CI)F '
+        r'"NT SERVICE\ENSWorker:(OI)(CI)M" EXAMPLE\svc-ens$:(OI)(CI)RX'
+    )
     secret = PureWindowsPath(r"D:\ENS Daten\master.key")
-    managed = Service("beat", account="EXAMPLE\\svc-ens$")
-    wanted = services.protected(WINDOWS, site, [WORKER, managed], [secret])
-    assert [subprocess.list2cmdline(one.command) for one in wanted] == [
-        f'{ICACLS} "{path}" /inheritance:r /grant:r {grants}'
-        for path, grants in {
-            ROOT: r"*S-1-5-32-544:(OI)(CI)F EXAMPLE\svc-ens$:(OI)(CI)RX "
-            r'"IIS AppPool\ENS:(OI)(CI)RX" "NT SERVICE\ENSWorker:(OI)(CI)RX"',
-            r"D:\ENS Daten": r"*S-1-5-32-544:(OI)(CI)F EXAMPLE\svc-ens$:(OI)(CI)M "
-            r'"IIS AppPool\ENS:(OI)(CI)M" "NT SERVICE\ENSWorker:(OI)(CI)M"',
-            r"D:\IIS of ENS": r'*S-1-5-32-544:(OI)(CI)F "IIS AppPool\ENS:(OI)(CI)RX"',
-            str(secret): r"*S-1-5-32-544:F EXAMPLE\svc-ens$:R "
-            r'"IIS AppPool\ENS:R" "NT SERVICE\ENSWorker:R"',
-        }.items()
-    ]
+    file = services.only_for(secret, {"EXAMPLE\\svc-ens$": "R"}, directory=False)
+    assert subprocess.list2cmdline(file.command) == (
+        f'{ICACLS} "{secret}" /inheritance:r /grant:r *S-1-5-32-544:F EXAMPLE\\svc-ens$:R'
+    )
 
 
 SHOWN = r"""D:\ENS Daten\master.key NT SERVICE\ENSWorker:(R)

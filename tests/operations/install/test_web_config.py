@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 from lxml import etree
 
-from apps.operations.install.web_config import Gateway, Place, web_config
+from apps.operations.install.web_config import Gateway, Place, Served, web_config
 from apps.subscriptions.webhook_url import MAX_URL_LENGTH
 from tests.announce.test_webhook import envelope
 from tests.operations.install import fastcgi
@@ -45,8 +45,10 @@ WINDOWS = Place(
     base_python=PureWindowsPath(r"C:\Program Files\Python313\python.exe"),
     data=PureWindowsPath(r"D:\ENS Daten"),
     env_file=PureWindowsPath(r"D:\ENS Daten\ens.env"),
+    logs=PureWindowsPath(r"D:\ENS Daten\logs"),
     iis=PureWindowsPath(r"D:\IIS of ENS"),
 )
+SERVED = Served(roles="device-api,notify,metrics", processes=2, threads=4, settings="1 2")
 # What IIS's own schema (IIS_schema.xml of IIS 10) and HttpPlatformHandler's, of 1.2 and of
 # 2.0, know of what we use. An attribute that one of them doesn't know would be a 500.19.
 SCHEMA: Mapping[str, set[str]] = {
@@ -75,7 +77,7 @@ SCHEMA: Mapping[str, set[str]] = {
 
 
 def parsed(gateway: Gateway, place: Place) -> Any:
-    return etree.fromstring(web_config(gateway, place, 2).encode())
+    return etree.fromstring(web_config(gateway, place, SERVED).encode())
 
 
 @pytest.mark.parametrize("gateway", ["httpplatform", "wfastcgi"])
@@ -186,7 +188,9 @@ def wfastcgi(deployment: Deployment) -> Iterator[socket.socket]:
     place = deployment.place
     Path(place.application).mkdir(parents=True, exist_ok=True)
     # Windows doesn't tell Web.config, as wfastcgi calls it, from web.config.
-    (Path(place.application) / "Web.config").write_text(web_config("wfastcgi", place), "utf-8")
+    (Path(place.application) / "Web.config").write_text(
+        web_config("wfastcgi", place, SERVED), "utf-8"
+    )
     iis, process_end = socket.socketpair()
     iis.settimeout(60)
     process = subprocess.Popen(
@@ -236,8 +240,8 @@ def through_iis(
 def test_wfastcgi_needs_a_directory_that_it_finds() -> None:
     place = dataclasses.replace(WINDOWS, iis=PureWindowsPath(r"D:\Büro"))
     with pytest.raises(ValueError, match="ASCII"):
-        web_config("wfastcgi", place)
-    assert "@" not in web_config("httpplatform", place)
+        web_config("wfastcgi", place, SERVED)
+    assert "@" not in web_config("httpplatform", place, SERVED)
 
 
 @pytest.mark.slow
