@@ -173,6 +173,16 @@ class Relay(_Section):
     port: Port = Field(8002, description="Loopback port of the relay behind it")
 
 
+class Iis(_Section):
+    """On Windows: how IIS hands requests to ENS."""
+
+    gateway: Literal["httpplatform", "wfastcgi"] = Field(
+        "httpplatform",
+        description="On Windows: httpplatform (HttpPlatformHandler), or wfastcgi where that can't "
+        "be installed",
+    )
+
+
 class Worker(_Section):
     """Who fetches and pushes."""
 
@@ -244,6 +254,7 @@ class Answers(_Section):
     web: Web = Web()
     console: Console = Console()
     relay: Relay = Relay()
+    iis: Iis = Iis()
     worker: Worker = Worker()
     service: Service = Service()
     administrator: Administrator = Administrator()

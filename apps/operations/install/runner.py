@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,11 +71,8 @@ class SystemRunner:
         try:
             done = subprocess.run(  # noqa: S603 - a list, from plain functions
                 list(argv),
-                input=input if input is not None else "",
+                input=(input or "").encode(),
                 capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
                 env=clean | {"PYTHONUTF8": "1"} | dict(environment or {}),
                 cwd=directory,
                 timeout=_PATIENCE_S,
@@ -82,7 +80,16 @@ class SystemRunner:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return Completed(127, "", f"{argv[0]}: {type(error).__name__}")
-        return Completed(done.returncode, done.stdout, done.stderr)
+        return Completed(done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+def _text(written: bytes) -> str:
+    """What a program wrote: ours write UTF-8, Windows' own the code page of its consoles."""
+    try:
+        text = written.decode()
+    except UnicodeDecodeError:
+        text = written.decode("oem" if sys.platform == "win32" else "utf-8", "replace")
+    return text.replace("\r\n", "\n")
 
 
 def must(done: Completed, code: str, advice: str) -> Completed:

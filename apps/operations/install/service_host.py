@@ -15,12 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ens_project import __version__
+
 _LOOK_S: Final = 0.5
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
 _STABLE_S: Final = 300.0
 # What a process writes to standard error is what it can't log: why it didn't start.
 _MOST_WORDS: Final = 1024 * 1024
+
+
+def settings_mark(env_file: Path) -> str:
+    """Another text whenever ens.env or ENS itself is another; tells nothing of what is in it."""
+    try:
+        found = env_file.stat()
+    except OSError:
+        return __version__
+    return f"{__version__} {found.st_size} {found.st_mtime_ns}"
+
+
+def mark_file(logs: Path, name: str) -> Path:
+    """Where a running service says with which settings it began: the mark of then."""
+    return logs / f"{name}.settings"
 
 
 @dataclass(frozen=True, slots=True)

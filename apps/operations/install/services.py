@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final, Literal
@@ -116,12 +116,17 @@ def _restarts_as_wanted(done: Completed) -> bool:
 
 def running(service: Service) -> Wanted:
     """The service runs."""
-    # 4 is SERVICE_RUNNING in every language.
-    return Wanted(
-        (SC, "query", service.name),
-        lambda done: done.ok and re.search(r":\s*4\s+\S", done.out) is not None,
-        (SC, "start", service.name),
-    )
+    return Wanted((SC, "query", service.name), _in_state(4), (SC, "start", service.name))
+
+
+def at_rest(service: Service) -> Wanted:
+    """The service has stopped."""
+    return Wanted((SC, "query", service.name), _in_state(1), stopped(service))
+
+
+def _in_state(number: int) -> Callable[[Completed], bool]:
+    """Whether `sc query` shows it: 1 is stopped, 4 runs; their names are in Windows' language."""
+    return lambda done: done.ok and re.search(rf":\s*{number}\s+\S", done.out) is not None
 
 
 def stopped(service: Service) -> Argv:

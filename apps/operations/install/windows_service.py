@@ -35,7 +35,7 @@ def service_class(asked: argparse.Namespace) -> type:
     """The class that pywin32 makes an object of when Windows starts the service."""
     win32service: Any = importlib.import_module("win32service")
     win32serviceutil: Any = importlib.import_module("win32serviceutil")
-    from apps.operations.install.service_host import Host
+    from apps.operations.install.service_host import Host, mark_file, settings_mark
 
     class EnsService(win32serviceutil.ServiceFramework):
         _svc_name_ = asked.name
@@ -60,6 +60,8 @@ def service_class(asked: argparse.Namespace) -> type:
 
         def SvcDoRun(self) -> None:
             logs = Path(asked.logs)
+            logs.mkdir(parents=True, exist_ok=True)
+            mark_file(logs, asked.name).write_text(settings_mark(Path(asked.env_file)), "utf-8")
             host = Host(programs(asked), directory=ROOT, logs=logs, environment=environment(asked))
             host.run(self._stop)
 
