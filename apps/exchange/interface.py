@@ -13,6 +13,9 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Literal, Protocol
 
 from apps.exchange.credentials import Credentials
+from apps.exchange.gateway import Gateway
+from apps.wire.client import TlsFloor
+from apps.wire.proxy import Proxy
 
 __all__ = [
     "NO_EXTRAS",
@@ -27,6 +30,7 @@ __all__ = [
     "Proof",
 ]
 
+
 ItemKind = Literal[
     "message", "meeting_request", "meeting_response", "meeting_cancellation", "other"
 ]
@@ -37,13 +41,17 @@ class Endpoint:
     """Where a mail server is, and what the administrator permits on the way there.
 
     `ca_pem`: private CAs in addition to the system's. `exceptions`: networks which the address
-    guard lets pass (the lab only).
+    guard lets pass (the lab only). `proxy`: the only way there. `tls_floor`: the oldest TLS that
+    will do. `gateway`: what stands in front and wants to know whose device it is.
     """
 
     url: str
     ca_pem: str = field(default="", repr=False)
     allow_private: bool = False
     exceptions: tuple[IPv4Network | IPv6Network, ...] = ()
+    proxy: Proxy | None = None
+    tls_floor: TlsFloor = "1.2"
+    gateway: Gateway | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,14 @@ class Described:
     unread_count: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What a mail server says it is, with its version, and whether ENS is made for that."""
+
+    name: str
+    supported: bool
+
+
 class MailServer(Protocol):
     """A kind of mail server. Deadlines are total, in seconds; ids are case-sensitive."""
 
@@ -108,7 +124,10 @@ class MailServer(Protocol):
     ) -> Proof:
         """Prove that the credentials' owner owns the mailbox of `address`.
 
+        Behind a gateway this is the probe, too: it goes out with the device's own headers.
+
         Raises:
+            GatewayRefused: the gateway does not let this device through.
             NotThisMailbox: somebody else's, also where these credentials have rights in it.
         """
 
@@ -143,3 +162,6 @@ class MailServer(Protocol):
         extras: Extras = NO_EXTRAS,
     ) -> list[Item]:
         """The unread items that came to the Inbox at `since` (aware) or later, newest first."""
+
+    def products(self, url: str) -> tuple[Product, ...]:
+        """What answered this process lately behind the URL's host, oldest first; may be nothing."""

@@ -106,15 +106,19 @@ def known_among(
 
     `refused`, or `on_trial` by another worker, which will know soon.
     """
-    by_hmac = {_hmac(mailbox, given): (mailbox.pk, given) for mailbox, given in pairs}
+    # Two phones of a user bring the same under the names that a gateway knows them by.
+    by_hmac: dict[str, list[tuple[int, Credentials]]] = {}
+    for mailbox, given in pairs:
+        by_hmac.setdefault(_hmac(mailbox, given), []).append((mailbox.pk, given))
     if not by_hmac:
         return {}
     now = datetime.now(UTC)
     found = RefusedCredential.objects.filter(credential_hmac__in=list(by_hmac))
     return {
-        by_hmac[hmac]: REFUSED if until is None else ON_TRIAL
+        asked: REFUSED if until is None else ON_TRIAL
         for hmac, until in found.values_list("credential_hmac", "trial_until")
         if until is None or until > now
+        for asked in by_hmac[hmac]
     }
 
 
