@@ -96,8 +96,9 @@ def _tell_relay(name: str) -> None:
 
     ours = secure_channel.signing()
     if ours is not None:
+        taken = Deployment.objects.filter(name=name[:100]).exists()
         Deployment.objects.create(
-            name=f"{name[:64]} {ours.thumbprint[:12]}",
+            name=f"{name[:64]} {ours.thumbprint[:12]}" if taken else name[:100],
             thumbprint=ours.thumbprint,
             certificate=ours.certificate,
         )

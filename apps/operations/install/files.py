@@ -199,6 +199,15 @@ class Gone:
                 raise _not_written(path, error) from None
 
 
+def release_files(source: Path) -> list[Path]:
+    """The files that make an installed ENS, relative to `source`: no tests, no lab."""
+    found = [source / part for part in _PARTS]
+    for tree in _TREES:
+        found += (source / tree).rglob("*")
+    relative = [path.relative_to(source) for path in found if path.is_file()]
+    return [path for path in relative if not set(path.parts) & set(_LEFT_OUT)]
+
+
 @dataclass(frozen=True)
 class Programs:
     """ENS itself at its location, copied from where this command runs."""
@@ -212,7 +221,8 @@ class Programs:
         if self.location.resolve() == self.source.resolve():
             return False
         return any(
-            _read(self.location / file) != _read(self.source / file) for file in self._files()
+            _read(self.location / file) != _read(self.source / file)
+            for file in release_files(self.source)
         )
 
     def describe(self) -> str:
@@ -221,17 +231,10 @@ class Programs:
 
     def apply(self) -> None:
         """See Step. What a former release had more stays: nothing imports it."""
-        for file in self._files():
+        for file in release_files(self.source):
             content = _read(self.source / file)
             if content is not None and content != _read(self.location / file):
                 write(self.location / file, content, Rights(0o644))
         # Whatever the umask was: the service account must find its way.
-        for directory in {parent for path in self._files() for parent in path.parents}:
+        for directory in {parent for path in release_files(self.source) for parent in path.parents}:
             Rights(0o755).give(self.location / directory)
-
-    def _files(self) -> list[Path]:
-        found = [self.source / part for part in _PARTS]
-        for tree in _TREES:
-            found += (self.source / tree).rglob("*")
-        relative = [path.relative_to(self.source) for path in found if path.is_file()]
-        return [path for path in relative if not set(path.parts) & set(_LEFT_OUT)]

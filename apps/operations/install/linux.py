@@ -29,8 +29,8 @@ _PLACEHOLDER: Final = re.compile(r"@([A-Z_]+)@")
 _TARGET: Final = "ens.target"
 _STOP_S: Final = 45
 _CONSOLE_BODY: Final = "8m"
-# Homes are hidden from the services (ProtectHome).
-_HIDDEN: Final = ("/root", "/home", "/run/user")
+# What the services can't see (ProtectHome, PrivateTmp).
+_HIDDEN: Final = ("/root", "/home", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _server(answers: Answers) -> str:
         raise StepFailed("not_root", "Run it as root, or with --root for a trial")
     for path in (answers.python, answers.location):
         if str(path).startswith(_HIDDEN):
-            raise StepFailed("hidden", f"{path} is in a home: services can't read it; move it")
+            raise StepFailed("hidden", f"Services can't see {path}: move it, to /opt for example")
     programs = ["runuser", "useradd"]
     if answers.service.manager == "system":
         programs += ["systemctl"]
