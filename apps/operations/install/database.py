@@ -18,7 +18,7 @@ from typing import Any, Final
 import psycopg2
 
 from apps.operations.config_xml import Configuration
-from apps.operations.install import env_file
+from apps.operations.install import env_file, sql_server
 from apps.operations.install.answers import Answers, Database
 from apps.operations.install.runner import Runner, must
 from apps.operations.install.steps import Check, StepFailed
@@ -37,7 +37,7 @@ def check(answers: Answers, existing: Existing, configuration: Configuration | N
     if kind == "sqlite":
         return Check("Database", lambda: "SQLite, in the data directory")
     if kind == "sqlserver":
-        return Check("Database", lambda: _sql_server(answers, existing()))
+        return Check("Database", lambda: sql_server.check(answers, existing()))
     return Check("Database", lambda: _postgresql(answers, existing(), configuration))
 
 
@@ -87,35 +87,6 @@ def _knows(connection: Any, configuration: Configuration) -> bool:
 def _reason(error: psycopg2.Error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-def _sql_server(answers: Answers, existing: Mapping[str, str]) -> str:
-    """As far as it can be checked from here: the driver, and a login with a password."""
-    database = answers.database
-    try:
-        import pyodbc
-    except ImportError:
-        raise StepFailed("odbc_missing", "Install pyodbc and Microsoft's ODBC driver") from None
-    if database.odbc_driver not in pyodbc.drivers():
-        raise StepFailed("odbc_missing", f"There is no {database.odbc_driver} on this server")
-    if database.create:
-        raise StepFailed("database_by_hand", "Have the SQL Server's database made (create = false)")
-    words = [
-        f"DRIVER={{{database.odbc_driver}}}",
-        f"SERVER={database.host},{database.port or 1433}",
-        f"DATABASE={database.name}",
-    ]
-    if database.windows_account:
-        words.append("Trusted_Connection=yes")
-    else:
-        password = env_file.database_password(answers, existing).replace("}", "}}")
-        words += [f"UID={database.user}", f"PWD={{{password}}}"]
-    try:
-        pyodbc.connect(";".join(words), timeout=_CONNECT_S).close()
-    except pyodbc.Error as error:
-        state = str(error.args[0]) if error.args else ""
-        raise StepFailed("database", f"No way into the SQL Server ({state})") from None
-    return "SQL Server"
 
 
 def scram(password: str, salt: bytes) -> str:

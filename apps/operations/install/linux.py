@@ -21,6 +21,7 @@ from apps.operations.install.answers import COMPONENTS, Answers
 from apps.operations.install.common import Access, Manage, Places
 from apps.operations.install.files import Directory, File, Gone, Programs, Rights, write
 from apps.operations.install.runner import Runner, must
+from apps.operations.install.sql_server import CreateSqlServer
 from apps.operations.install.steps import Check, Plan, Step, StepFailed
 from ens_project.env import BASE_DIR
 
@@ -124,7 +125,10 @@ def plan(answers: Answers, runner: Runner, configuration: Configuration | None) 
         common.EnvFile(answers, own, rights.settings),
     ]
     if answers.database.create and configuration is None and answers.database.kind != "sqlite":
-        steps.append(database.CreatePostgresql(answers, existing, runner))
+        if answers.database.kind == "sqlserver":
+            steps.append(CreateSqlServer(answers, existing, answers.database.user))
+        else:
+            steps.append(database.CreatePostgresql(answers, existing, runner))
     steps.append(common.master_key(answers, command, rights.secret, configuration))
     if answers.cns.url and not answers.relay_only:
         steps.append(common.channel_key(command, rights.secret, configuration))

@@ -24,6 +24,7 @@ from apps.operations.install.iis import SYSTEM32, Site
 from apps.operations.install.runner import Runner, must
 from apps.operations.install.service_host import mark_file, settings_mark
 from apps.operations.install.services import Service
+from apps.operations.install.sql_server import CreateSqlServer
 from apps.operations.install.steps import Check, Plan, Step, StepFailed
 from apps.operations.install.wanted import Commands, Wanted
 from apps.operations.install.web_config import Place, Served, web_config
@@ -202,8 +203,8 @@ def plan(answers: Answers, runner: Runner, configuration: Configuration | None) 
         # Before anything is written that not everybody may read.
         steps += _accounts(answers, runner)
     steps.append(common.EnvFile(answers, own, _FILE))
-    if answers.database.create and configuration is None and answers.database.kind == "postgresql":
-        steps.append(database.CreatePostgresql(answers, existing, runner))
+    if answers.database.create and configuration is None:
+        steps += _database(answers, existing, runner)
     steps.append(common.master_key(answers, command, _FILE, configuration))
     if answers.cns.url and not answers.relay_only:
         steps.append(common.channel_key(command, _FILE, configuration))
@@ -215,6 +216,19 @@ def plan(answers: Answers, runner: Runner, configuration: Configuration | None) 
         steps += _web_server(answers, runner)
         steps += _started(answers, runner)
     return Plan(checks, steps)
+
+
+def _database(
+    answers: Answers, existing: Callable[[], Mapping[str, str]], runner: Runner
+) -> list[Step]:
+    match answers.database.kind:
+        case "postgresql":
+            return [database.CreatePostgresql(answers, existing, runner)]
+        case "sqlserver":
+            own = account(answers) if answers.database.windows_account else answers.database.user
+            return [CreateSqlServer(answers, existing, own)]
+        case _:
+            return []
 
 
 def removal(answers: Answers, runner: Runner, *, everything: bool) -> Plan:
