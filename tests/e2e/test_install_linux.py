@@ -36,7 +36,7 @@ from tests.e2e.guide import Guide
 from tests.e2e.road import RING_S, Exchange
 
 pytestmark = [
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(sys.platform != "linux", reason="Linux only"),
 ]
 

@@ -42,6 +42,5 @@ def program(file: Path, logs: Path, instance: str = "") -> Program:
     for line in lines(file, "Environment"):
         environment |= dict(word.split("=", 1) for word in words(line, instance))
     name = file.name.removesuffix(".service").rstrip("@") + instance
-    return Program(
-        name, words(command, instance), environment, Path(directory), logs / f"{name}.log"
-    )
+    where = Path(directory.replace("%%", "%"))
+    return Program(name, words(command, instance), environment, where, logs / f"{name}.log")

@@ -52,7 +52,8 @@ class Command(BaseCommand):
             option = "--" + name.replace(".", "-").replace("_", "-")
             help_text = (info.description or "").replace("%", "%%")
             if name == "settings":
-                parser.add_argument("--setting", dest=name, action="append", help=help_text)
+                # Not by its own name: that is Django's, for another module of settings.
+                parser.add_argument("--setting", action="append", help=help_text)
             elif answers.is_secret(info):
                 parser.add_argument(
                     f"{option}-file", dest=f"{name}_file", help=f"{help_text}: a file's first line"
@@ -88,13 +89,11 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     found = answers.read_file(file) if file is not None else {}
     for name, info in answers.fields():
         key = f"{name}_file" if answers.is_secret(info) else name
-        value = options[key]
-        if value is None:
-            continue
-        if name == "settings":
-            pairs = dict(_pair(text) for text in value)
-            value = dict(found.get(name, {})) | pairs
-        found[key] = value
+        if name != "settings" and options[key] is not None:
+            found[key] = options[key]
+    if options["setting"]:
+        pairs = dict(_pair(text) for text in options["setting"])
+        found["settings"] = dict(found.get("settings", {})) | pairs
     return found
 
 
