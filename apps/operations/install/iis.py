@@ -13,12 +13,13 @@ from typing import Final
 from apps.operations.install.wanted import (
     Argv,
     Wanted,
-    fails,
+    consists_of,
     lists,
+    missing,
     says,
     shows,
-    succeeds,
     tells_of,
+    there,
 )
 from apps.operations.install.web_config import Place, fastcgi_arguments
 
@@ -44,8 +45,8 @@ ROLE_SERVICES: Final = (
 # All that IIS logs by default, without UriQuery (the webhook's holds sealed credentials) and
 # without Referer (a URL, too).
 LOG_FIELDS: Final = (
-    "Date, Time, ClientIP, UserName, ServerIP, Method, UriStem, TimeTaken, HttpStatus, "
-    "Win32Status, ServerPort, UserAgent, HttpSubStatus"
+    "Date, Time, ClientIP, UserName, ServerIP, Method, UriStem, HttpStatus, Win32Status, "
+    "TimeTaken, ServerPort, UserAgent, HttpSubStatus"
 )
 # The default fields of HTTPERR without URI (0x00800000), which there holds the query too.
 # https://learn.microsoft.com/windows/win32/http/error-logging-in-windows-server-2003-sp1
@@ -148,9 +149,8 @@ def pool(site: Site) -> list[Wanted]:
     else:
         settings["processModel.identityType"] = "ApplicationPoolIdentity"
     show = (APPCMD, "list", "apppool", site.pool_name)
-    there = Wanted(show, succeeds, (APPCMD, "add", "apppool", f"/name:{site.pool_name}"))
     return [
-        there,
+        Wanted(show, there, (APPCMD, "add", "apppool", f"/name:{site.pool_name}")),
         *(
             Wanted(
                 (*show, f"/text:{name}"),
@@ -170,7 +170,7 @@ def application(site: Site, place: Place) -> list[Wanted]:
     return [
         Wanted(
             (APPCMD, "list", "site", site.name),
-            succeeds,
+            there,
             # Its binding comes later, with what `add site` has no word for.
             (
                 *(APPCMD, "add", "site", f"/name:{site.name}"),
@@ -184,7 +184,7 @@ def application(site: Site, place: Place) -> list[Wanted]:
         ),
         Wanted(
             show_app,
-            succeeds,
+            there,
             (
                 *(APPCMD, "add", "app", f"/site.name:{site.name}", f"/path:{site.prefix}"),
                 *(f"/physicalPath:{path}", f"/applicationPool:{site.pool_name}"),
@@ -282,10 +282,7 @@ def binding(site: Site) -> list[Wanted]:
 
 
 def quiet_logs(site: Site) -> list[Wanted]:
-    """No query string in the site's logs, in failed-request traces or in HTTPERR.
-
-    HTTPERR changes when the HTTP service starts anew: with the server.
-    """
+    """No query string in the site's logs and in failed-request traces."""
     settings = {
         # NCSA's and IIS's own formats have fixed fields, the query among them.
         "logFile.logFormat": "W3C",
@@ -293,47 +290,49 @@ def quiet_logs(site: Site) -> list[Wanted]:
         "traceFailedRequestsLogging.enabled": "false",
     }
     return [
-        *(
-            Wanted(
-                (APPCMD, "list", "site", site.name, f"/text:{name}"),
-                says(value),
-                (APPCMD, "set", "site", site.name, f"/{name}:{value}"),
-            )
-            for name, value in settings.items()
-        ),
         Wanted(
-            (REG, "query", HTTP_PARAMETERS, "/v", "ErrorLoggingFields"),
-            tells_of(f"REG_DWORD    0x{HTTPERR_FIELDS:x}"),
-            (
-                *(REG, "add", HTTP_PARAMETERS, "/v", "ErrorLoggingFields"),
-                *("/t", "REG_DWORD", "/d", f"0x{HTTPERR_FIELDS:x}", "/f"),
-            ),
-        ),
+            (APPCMD, "list", "site", site.name, f"/text:{name}"),
+            consists_of(value),
+            (APPCMD, "set", "site", site.name, f"/{name}:{value}"),
+        )
+        for name, value in settings.items()
     ]
+
+
+def httperr() -> Wanted:
+    """No URL in HTTPERR, for all sites; from the next start of the HTTP service, with Windows."""
+    return Wanted(
+        (REG, "query", HTTP_PARAMETERS, "/v", "ErrorLoggingFields"),
+        tells_of(f"REG_DWORD    0x{HTTPERR_FIELDS:x}"),
+        (
+            *(REG, "add", HTTP_PARAMETERS, "/v", "ErrorLoggingFields"),
+            *("/t", "REG_DWORD", "/d", f"0x{HTTPERR_FIELDS:x}", "/f"),
+        ),
+    )
 
 
 def removed(site: Site) -> list[Wanted]:
     """Application, site, pool, certificate's binding and our fields of HTTPERR are gone."""
     where = _where(site)
     fields = (HTTP_PARAMETERS, "/v", "ErrorLoggingFields")
-    there: dict[Argv, Argv] = {
+    commands: dict[Argv, Argv] = {
         (APPCMD, "list", "app", site.application): (APPCMD, "delete", "app", site.application),
         (APPCMD, "list", "site", site.name): (APPCMD, "delete", "site", site.name),
         (APPCMD, "list", "apppool", site.pool_name): (APPCMD, "delete", "apppool", site.pool_name),
         (NETSH, "http", "show", "sslcert", where): (NETSH, "http", "delete", "sslcert", where),
         (REG, "query", *fields): (REG, "delete", *fields, "/f"),
     }
-    return [Wanted(probe, fails, command) for probe, command in there.items()]
+    return [Wanted(probe, missing, command) for probe, command in commands.items()]
 
 
 def fastcgi_removed(place: Place) -> list[Wanted]:
     """IIS knows the FastCGI processes of wfastcgi no more."""
     application = {"fullPath": str(place.python), "arguments": fastcgi_arguments(place)}
-    there = shows("application", application)
+    known = shows("application", application)
     return [
         Wanted(
             (APPCMD, "list", "config", "/section:system.webServer/fastCgi"),
-            lambda done: not there(done),
+            lambda done: not known(done),
             _without_fastcgi(place),
         )
     ]

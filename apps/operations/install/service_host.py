@@ -144,4 +144,6 @@ class Host:
                 stderr=file,
                 cwd=self._directory,
                 env=self._environment,
+                # A service has no console; without this each process would get one of its own.
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )

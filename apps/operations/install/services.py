@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from apps.operations.install.iis import SYSTEM32
 from apps.operations.install.runner import Completed
-from apps.operations.install.wanted import Argv, Wanted, fails, succeeds, tells_of
+from apps.operations.install.wanted import Argv, Wanted, missing, tells_of, there
 from apps.operations.install.web_config import Place
 
 SC: Final = SYSTEM32 + r"\sc.exe"
@@ -77,15 +77,17 @@ def command_line(service: Service, place: Place) -> str:
 
 
 def installed(service: Service, place: Place) -> list[Wanted]:
-    """The service: starts with Windows, and again whenever it fails."""
+    """The service: starts with Windows, and again whenever it missing."""
     line = command_line(service, place)
     what = ["binPath=", line, "start=", "delayed-auto", "obj=", service.identity]
+    # There is none: Windows sees to the passwords of such accounts itself.
+    what += ["password=", ""]
     restarts = "/".join(f"restart/{seconds * 1000}" for seconds in RESTARTS_S)
     query = (SC, "qc", service.name, "8192")
     return [
         Wanted(
             (SC, "query", service.name),
-            succeeds,
+            there,
             (SC, "create", service.name, *what, "DisplayName=", f"ENS {service.kind}"),
         ),
         Wanted(query, tells_of(line, service.identity), (SC, "config", service.name, *what)),
@@ -137,14 +139,18 @@ def stopped(service: Service) -> Argv:
 def gone(service: Service) -> Wanted:
     """The service is asked to stop, and removed once it has."""
     command = (SC, "delete", service.name)
-    return Wanted((SC, "query", service.name), fails, command, first=stopped(service))
+    return Wanted((SC, "query", service.name), missing, command, first=stopped(service))
 
 
 Rights = Literal["R", "RX", "M"]
 
 
-def only_for(path: PurePath, accounts: Mapping[str, Rights], *, directory: bool) -> Wanted:
+def only_for(
+    path: PurePath, accounts: Mapping[str, Rights], *, directory: bool, optional: bool = False
+) -> Wanted:
     """Nobody but Administrators and these accounts may open `path`; a directory's content too.
+
+    `optional`: it need not be there.
 
     icacls can say that in one command only where no other account was named before.
     """
@@ -154,10 +160,11 @@ def only_for(path: PurePath, accounts: Mapping[str, Rights], *, directory: bool)
     entries = [f"{account}:{heirs}({rights})" for account, rights in accounts.items()]
 
     def is_so(done: Completed) -> bool:
+        if not done.ok:
+            return optional
         found = re.findall(r":((?:\([A-Z,]+\))+)", done.out)
         return (
-            done.ok
-            and len(found) == len(grants)
+            len(found) == len(grants)
             and not any("(I)" in rights for rights in found)
             and all(entry.casefold() in done.out.casefold() for entry in entries)
         )

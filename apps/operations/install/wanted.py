@@ -20,14 +20,14 @@ _PLAIN: Final = etree.XMLParser(resolve_entities=False, no_network=True)
 _REBOOT: Final = 3010  # ERROR_SUCCESS_REBOOT_REQUIRED: done, but for a restart of the server
 
 
-def succeeds(done: Completed) -> bool:
-    """The probe ended well."""
-    return done.ok
+def there(done: Completed) -> bool:
+    """The probe shows something."""
+    return done.ok and bool(done.out.strip())
 
 
-def fails(done: Completed) -> bool:
-    """The probe ended badly: what it asks for isn't there."""
-    return not done.ok
+def missing(done: Completed) -> bool:
+    """The probe shows nothing: what it asks for isn't there."""
+    return not there(done)
 
 
 def says(text: str) -> Callable[[Completed], bool]:
@@ -43,6 +43,15 @@ def tells_of(*texts: str) -> Callable[[Completed], bool]:
 def lists(text: str) -> Callable[[Completed], bool]:
     """This is one of the probe's words, which stand between commas."""
     return lambda done: done.ok and text.casefold() in done.out.strip().casefold().split(",")
+
+
+def consists_of(text: str) -> Callable[[Completed], bool]:
+    """The probe's words, which stand between commas, are these in whatever order."""
+    return lambda done: done.ok and _words(done.out) == _words(text)
+
+
+def _words(text: str) -> set[str]:
+    return {word.strip().casefold() for word in text.split(",")}
 
 
 def shows(tag: str, attributes: Mapping[str, str]) -> Callable[[Completed], bool]:

@@ -41,6 +41,7 @@ _NO_ACCOUNT: Final = "ens"
 # A worker may take half a minute to finish what it has begun.
 _PATIENCE_S: Final = 60.0
 _AGAIN_S: Final = 0.5
+_HTTPERR: Final = "HTTPERR without URLs, once the server has been restarted"
 _HANDLER: Final = "https://www.iis.net/downloads/microsoft/httpplatformhandler"
 
 Hosted = Literal["web", "console", "relay"]
@@ -211,6 +212,10 @@ def plan(answers: Answers, runner: Runner, configuration: Configuration | None) 
     steps.append(common.Tables(command))
     if configuration is None and not answers.relay_only:
         steps.append(common.First(answers, command))
+        if system:
+            # Neither pools nor services need it; who has installed carries it to the app.
+            own_file = services.only_for(own.token_file, {}, directory=False, optional=True)
+            steps.append(_commands("Rights of the API token", [own_file], runner, "rights"))
     steps += [_web_config(answers, component) for component in hosted(answers)]
     if system:
         steps += _web_server(answers, runner)
@@ -354,6 +359,7 @@ def _web_server(answers: Answers, runner: Runner) -> list[Step]:
             raise StepFailed("iis_path", str(error)) from None
         wanted += iis.binding(site) + iis.quiet_logs(site)
     steps.append(_commands("Sites of IIS", wanted, runner, "iis"))
+    steps.append(_commands(_HTTPERR, [iis.httperr()], runner, "iis"))
     return steps
 
 

@@ -91,7 +91,8 @@ class FakeWindows:
             return self._changed(words)
         name, _, value = rest[1].removeprefix("/").partition(":") if len(rest) > 1 else ("", "", "")
         if verb == "list":
-            return Completed(0, f"{found.get(value, '')}\r\n")
+            shown = found.get(value, "") if value else f'{kind.upper()} "{rest[0]}"'
+            return Completed(0, f"{shown}\r\n")
         if name.startswith("+bindings"):
             made = re.findall(r"='([^']*)'", rest[1])
             found["bindings"] = ",".join([found.get("bindings", ""), f"{made[0]}/{made[1]}"])

@@ -14,7 +14,7 @@ from apps.operations.install import iis
 from apps.operations.install.iis import Site
 from apps.operations.install.runner import Completed
 from apps.operations.install.steps import StepFailed
-from apps.operations.install.wanted import Commands, Wanted, succeeds
+from apps.operations.install.wanted import Commands, Wanted, missing, there
 from tests.operations.install.recorder import Recorder
 from tests.operations.install.test_web_config import WINDOWS
 
@@ -137,14 +137,19 @@ def test_what_appcmd_shows_of_fastcgi_is_understood() -> None:
 
 
 def test_no_log_has_the_query() -> None:
-    form, fields, traces, httperr = iis.quiet_logs(SITE)
+    form, fields, traces = iis.quiet_logs(SITE)
+    httperr = iis.httperr()
     assert (
         subprocess.list2cmdline(form.command) == f'{A} set site "ENS Büro" /logFile.logFormat:W3C'
     )
     assert fields.command[-1] == (
         "/logFile.logExtFileFlags:Date, Time, ClientIP, UserName, ServerIP, Method, UriStem, "
-        "TimeTaken, HttpStatus, Win32Status, ServerPort, UserAgent, HttpSubStatus"
+        "HttpStatus, Win32Status, TimeTaken, ServerPort, UserAgent, HttpSubStatus"
     )
+    shown = "Time, Date, ClientIP, UserName, ServerIP, Method, UriStem, TimeTaken, HttpStatus, "
+    shown += "Win32Status, ServerPort, UserAgent, HttpSubStatus"
+    assert fields.is_so(Completed(0, f"{shown}\r\n"))
+    assert not fields.is_so(Completed(0, f"{shown}, UriQuery\r\n"))
     assert traces.command[-1] == "/traceFailedRequestsLogging.enabled:false"
     parameters = r"HKLM\SYSTEM\CurrentControlSet\Services\HTTP\Parameters"
     assert subprocess.list2cmdline(httperr.command) == (
@@ -197,11 +202,11 @@ def test_paths_the_tools_would_misread_are_refused(path: str) -> None:
 
 class TestCommands:
     def step(self, recorder: Recorder) -> Commands:
-        wanted = [Wanted(("see", name), succeeds, ("make", name), ("clear", name)) for name in "ab"]
+        wanted = [Wanted(("see", name), there, ("make", name), ("clear", name)) for name in "ab"]
         return Commands("Make a and b", wanted, recorder, "not_made", "a or b failed")
 
     def test_only_what_is_not_so_is_made(self) -> None:
-        recorder = Recorder(lambda argv: Completed(1) if argv == ("see", "b") else None)
+        recorder = Recorder(lambda argv: Completed(0, "a") if argv == ("see", "a") else None)
         step = self.step(recorder)
         assert step.needed()
         assert step.describe() == "clear b\nmake b"
@@ -210,7 +215,9 @@ class TestCommands:
         assert recorder.commands == [["see", "a"], ["see", "b"], ["clear", "b"], ["make", "b"]]
 
     def test_what_is_so_is_left_alone(self) -> None:
-        assert not self.step(Recorder()).needed()
+        recorder = Recorder(lambda _argv: Completed(0, "it is there"))
+        assert not self.step(recorder).needed()
+        assert missing(Completed(0, " \r\n"))
 
     def test_a_command_that_fails_says_so(self) -> None:
         step = self.step(Recorder(lambda _argv: Completed(5, "", "Zugriff verweigert")))

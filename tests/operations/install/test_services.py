@@ -36,7 +36,16 @@ def test_the_command_line_is_what_create_process_reads() -> None:
 
 def test_the_service_is_made_as_recorded() -> None:
     create, config, description, failure, flag = services.installed(WORKER, WINDOWS)
-    what = ("binPath=", LINE, "start=", "delayed-auto", "obj=", r"NT SERVICE\ENSWorker")
+    what = (
+        "binPath=",
+        LINE,
+        "start=",
+        "delayed-auto",
+        "obj=",
+        r"NT SERVICE\ENSWorker",
+        "password=",
+        "",
+    )
     assert create.command == (SC, "create", "ENSWorker", *what, "DisplayName=", "ENS worker")
     assert config.command == (SC, "config", "ENSWorker", *what)
     # The quotes of the command line within the quotes of an argument.
@@ -116,6 +125,13 @@ def test_what_icacls_shows_is_understood(shown: str, so: bool) -> None:
         PureWindowsPath(r"D:\ENS Daten\master.key"), {WORKER.identity: "R"}, directory=False
     )
     assert one.is_so(Completed(0, shown)) is so
+    assert not one.is_so(Completed(2))
+
+
+def test_a_file_that_was_carried_away_needs_no_rights() -> None:
+    token = services.only_for(PureWindowsPath(r"D:\t"), {}, directory=False, optional=True)
+    assert token.is_so(Completed(2))
+    assert not token.is_so(Completed(0, r"D:\t VORDEFINIERT\Benutzer:(I)(RX)"))
 
 
 def test_a_name_that_sc_would_misread_is_refused() -> None:

@@ -57,7 +57,8 @@ SCHEMA: Mapping[str, set[str]] = {
     "handlers": set(),
     "handlers/clear": set(),
     "handlers/add": {
-        *("name", "path", "verb", "modules", "scriptProcessor", "resourceType", "requireAccess")
+        *("name", "path", "verb", "modules", "scriptProcessor", "resourceType", "requireAccess"),
+        "responseBufferLimit",
     },
     "httpPlatform": {
         *("processPath", "arguments", "startupTimeLimit", "rapidFailsPerMinute", "requestTimeout"),

@@ -200,6 +200,7 @@ def test_accounts_get_what_they_need_and_no_more(given: dict[str, Any]) -> None:
         str(own.data): writes,
         str(own.logs): writes,
         str(windows.place(answers).iis): reads[:3],
+        str(own.token_file): ["*S-1-5-32-544:(F)"],
     }
     rights = next(n for n, words in enumerate(server.commands) if "icacls" in words[0])
     assert not any("start" in words for words in server.commands[:rights])
@@ -211,7 +212,7 @@ def test_a_group_managed_account_runs_all(given: dict[str, Any]) -> None:
     install(server, answers)
     assert server.services["ENSWorker"]["obj="] == "EXAMPLE\\svc-ens$"
     assert server.objects["apppool", "ENS"]["processModel.userName"] == "EXAMPLE\\svc-ens$"
-    assert {who.rpartition(":(OI)")[0] for kept in server.access.values() for who in kept} == {
+    assert {who.partition(":(")[0] for kept in server.access.values() for who in kept} == {
         "*S-1-5-32-544",
         "EXAMPLE\\svc-ens$",
     }
