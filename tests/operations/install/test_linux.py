@@ -20,7 +20,7 @@ from apps.operations.install.steps import StepFailed
 from tests.e2e import units
 from tests.operations.install.recorder import Recorder
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="not on Windows")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Linux only")
 
 LINK = "https://ens.example.com/MailNotificationService/api/ens"
 ALL = "web,console,worker,beat,relay"
