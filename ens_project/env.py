@@ -180,8 +180,9 @@ class EnsSettings(BaseModel):
         64,
         ge=1,
         le=1000,
-        description="Calls that one worker process has under way to one Exchange host; others "
-        "wait, and other hosts are not concerned.",
+        description="Calls that one worker process has under way to one Exchange host at most; "
+        "others wait, by turns among the users, and other hosts are not concerned. While Exchange "
+        "is slow or busy there are fewer, down to four.",
     )
     pushes_in_flight: int = Field(
         64,

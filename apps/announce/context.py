@@ -23,9 +23,10 @@ from apps.keypairs import signing
 from apps.keypairs.signing import Signer
 from apps.subscriptions import refusals
 from apps.subscriptions.entries import MailWork
-from apps.subscriptions.joining import endpoint_of, open_many
+from apps.subscriptions.joining import open_many
 from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
+from apps.subscriptions.way import endpoint_of
 from apps.subscriptions.webhook_url import id_of, name_of
 from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
@@ -137,7 +138,7 @@ def load(entries: Sequence[Entry]) -> dict[str, Context]:
         name_of(row.id): Context(
             subscription=row,
             mailbox=row.mailbox,
-            endpoint=endpoint_of(row.mailbox, row.ews_url),
+            endpoint=endpoint_of(row.mailbox.mail_system, row.ews_url),
             credentials=credentials.get(row.id),
             unlisted=not mail_systems.lists(row.mailbox.mail_system, row.ews_url),
             standing=_standing(row, credentials, standing),

@@ -58,6 +58,8 @@ class Outcome:
     watermark: str = ""
     # Whether what the job was to look for at Exchange was looked for, and told.
     caught_up: bool = False
+    # Whether the job itself has silenced a device.
+    silenced: bool = False
 
     def again(self, seconds: float) -> None:
         """Ask for another try, not before the latest time that anything asked for."""
@@ -130,7 +132,7 @@ class MailboxJob:
         context = await _after_trial(context)
         news, unread = await self._gather(context, todo, outcome)
         taken_at = min(entry.appended_at for entry in entries)
-        audience = _Audience(context.targets, context.loaded_at)
+        audience = _Audience(context.targets, 0.0 if outcome.silenced else context.loaded_at)
         await self._announce(context, news, unread, _Delivery(outcome, taken_at, audience))
 
     async def _note_identity(self, context: Context, works: Sequence[MailWork]) -> None:
@@ -167,6 +169,10 @@ class MailboxJob:
         except errors.CredentialsRefused:
             counters.count(names.CREDENTIALS_REFUSED)
             await in_database(_credentials_refused, context, credentials, todo.catch_up_since)
+        except errors.GatewayRefused as error:
+            counters.count(names.FETCH_ERRORS, label=error.code)
+            await in_database(_gateway_refused, context, credentials, todo.catch_up_since)
+            outcome.silenced = True
         except errors.ExchangeError as error:
             counters.count(names.FETCH_ERRORS, label=error.code)
             log.warning(
@@ -388,10 +394,28 @@ def _promote(subscription_id: uuid.UUID, named: str) -> None:
     states.move(subscription_id, SubscriptionState.ACTIVE, "exchange_called")
 
 
-def _suspect(subscription_id: uuid.UUID, untold_since: datetime | None) -> bool:
+def _suspect(
+    subscription_id: uuid.UUID, untold_since: datetime | None, reason: str = wakeups.REFUSED
+) -> bool:
     """What was to be looked for is looked for by the subscription that takes over."""
     also = {} if untold_since is None else {"silent_since": untold_since}
-    return states.move(subscription_id, SubscriptionState.SUSPECT, "credentials_refused", **also)
+    return states.move(subscription_id, SubscriptionState.SUSPECT, reason, **also)
+
+
+def _gateway_refused(
+    context: Context, credentials: Credentials, untold_since: datetime | None
+) -> None:
+    """The gateway refuses the device whose credentials these are: now, not at its next check-in.
+
+    Unless it was not told who that is: the credentials are from before there was a gateway.
+    """
+    subscription = context.subscription
+    _suspect(subscription.id, untold_since, registry.GATEWAY)
+    owner = subscription.owner
+    if owner is not None and credentials.identity:
+        registry.refused_by_gateway(owner.id, owner.secret_hash)
+        ending.hand_over(owner)
+    log.info("subscription %s: refused by the gateway", subscription.id)
 
 
 def _does_not_open(subscription_id: uuid.UUID) -> None:

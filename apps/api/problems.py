@@ -29,6 +29,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "jwe_stale": (400, "The JWE's `iat` is too far from our clock."),
     "jwe_other_device": (400, "The JWE is bound to another device."),
     "counter_not_rising": (400, "The JWE's counter is not above the last one."),
+    "address_needed": (400, "Bring the push token and content key with the credentials."),
     "not_this_mailbox": (400, "The address is not the one this device joined with."),
     "ews_url_not_allowed": (400, "The EWS URL is outside the organization's mail systems."),
     "not_enabled": (403, "Email notification is off for this organization group."),

@@ -241,7 +241,8 @@ class Checkin(DeviceView):
     def _take_address(self, device: Device, claims: dict[str, Any]) -> None:
         """Take where content goes and to whose key; to a new one not before a new proof.
 
-        The secret alone, which whatever ends TLS before us can read, must not lead content away.
+        The secret alone, which whatever ends TLS before us can read, must not lead content away;
+        nor may the credentials that come next vouch for what they did not come with.
         """
         led_away = False
         if "push_token" in claims:
@@ -252,7 +253,13 @@ class Checkin(DeviceView):
             led_away |= registry.replace_content_key(device, claims["content_key"])
         if led_away:
             hours = settings_for(device.og, SubscriptionSettings).proof_hours
-            registry.outdate_proof(device, timedelta(hours=hours))
+            registry.lead_away(device, timedelta(hours=hours))
+        if "credentials" in claims and (led_away or device.led_away_at is not None):
+            if "push_token" not in claims:
+                raise Problem("address_needed")
+            if "content_key" not in claims:
+                registry.forget_content_key(device)
+            registry.lead_home(device)
 
     def _begin_proof(self, device: Device, claims: dict[str, Any]) -> None:
         address = limits.client_address(self.request._request)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from django.utils import timezone
 from django.utils.formats import date_format
 
+from apps.devices import registry
 from apps.devices.models import Device, DeviceState
 from apps.history.stories import Entry
 from apps.subscriptions.models import Subscription, SubscriptionState
@@ -60,7 +61,7 @@ _DEVICE_STATES: Final = {
 # Of devices, subscriptions and joins: the codes mean the same wherever they stand.
 _REASONS: Final = {
     "credentials_refused": Words(
-        "Exchange refused the user's password.",
+        "Exchange refused the user's password: it was changed, or has expired.",
         "Let the user enter the current password in the mail app.",
     ),
     "not_this_mailbox": Words(
@@ -69,16 +70,40 @@ _REASONS: Final = {
         "has the API token.",
     ),
     "mailbox_not_found": Words(
-        "Exchange has no such mailbox.", "Compare the address in the mail app with Exchange."
+        "Exchange has no such mailbox.",
+        "Compare the address in the mail app with Exchange (Get-Recipient): it may have been "
+        "changed without keeping the old one as an alias. Or the account has no mailbox.",
+    ),
+    "mailbox_moving": Words(
+        "The mailbox is being moved to another database.",
+        "It is tried again, and comes back by itself: see Get-MoveRequest. If no move is under "
+        "way, the mail system's address leads to servers that can't serve this mailbox.",
+    ),
+    "mailbox_store_unavailable": Words(
+        "The mailbox' database is dismounted, failing over or overloaded.",
+        "It is tried again. If it lasts, mount the database: see Get-MailboxDatabase -Status.",
     ),
     "exchange_forbidden": Words(
         "Exchange forbids it.",
-        "EWS is switched off for this user or this app: see Get-CASMailbox, EwsEnabled and "
-        "EwsApplicationAccessPolicy.",
+        "EWS is switched off for this user or this app, or the account is disabled: see "
+        "Get-CASMailbox, EwsEnabled and EwsApplicationAccessPolicy.",
+    ),
+    "exchange_version": Words(
+        "This Exchange does not understand what ENS asks.",
+        "ENS needs Exchange 2010 SP3 or newer: update the server that holds the mailbox.",
     ),
     "unreachable": Words("Exchange could not be reached.", "Run the diagnostics of Exchange."),
     "server_busy": Words(
         "Exchange was too busy.", "It is tried again. If it lasts, see Exchange's throttling."
+    ),
+    "too_many_connections": Words(
+        "The user has more calls at Exchange than EwsMaxConcurrency permits.",
+        "It is tried again. Other programs of the user's take their part; raise it if it lasts.",
+    ),
+    "too_many_objects": Words(
+        "The mailbox' sessions hold too many objects open.",
+        "It is tried again. If it lasts, close the user's other programs, or restart the "
+        "application pool MSExchangeServicesAppPool.",
     ),
     "tls_refused": Words(
         "Exchange's certificate is not trusted.",
@@ -115,7 +140,20 @@ _REASONS: Final = {
     "unsubscribed": Words("The app has unsubscribed."),
     "administrator": Words("An administrator blocked it."),
     "compliance": Words("The UEM reported it as not compliant."),
-    "gateway": Words("The mail gateway had it blocked."),
+    "gateway": Words(
+        "The mail gateway refuses it.",
+        "See in the gateway why. ENS asks it again whenever the phone brings its credentials, and "
+        "lets the phone in once the gateway does. If a program had it blocked by the admin API, "
+        "unblock it there.",
+    ),
+    "ntlm_behind_gateway": Words(
+        "Behind the gateway Exchange offers only NTLM or Kerberos, which can't pass a gateway.",
+        "Let the EWS directory behind the gateway offer Basic or OAuth.",
+    ),
+    "exchange_proxy_failed": Words(
+        "The HTTP proxy on the way to Exchange did not let ENS through.",
+        "Run the diagnostics of Exchange: they say what the proxy answers.",
+    ),
     "listed": Words("It goes by a name that is blocked."),
     "proved": Words("Its credentials proved good."),
     "silent": Words(
@@ -146,6 +184,9 @@ _REASONS: Final = {
     "TopicDisallowed": Words("The credentials are not this app's.", "Replace the push app's."),
     "not_blocked": Words("It is not blocked."),
     "blocked_already": Words("It was blocked already."),
+    "held_by_gateway": Words(
+        "It is the mail gateway that refuses it.", "It is let in once the gateway lets it through."
+    ),
     "blocked_above": Words(
         "Its phone is blocked for a group further up.", "Ask who looks after that group."
     ),
@@ -257,7 +298,8 @@ def reason(code: str) -> Words:
 
 def of_device(device: Device) -> Words:
     """What a device's state means, with its reason, and what to do."""
-    return _both(_DEVICE_STATES[DeviceState(device.state)], reason(device.reason))
+    held = Words("It is told nothing.") if registry.held_by_gateway(device) else None
+    return _both(held or _DEVICE_STATES[DeviceState(device.state)], reason(device.reason))
 
 
 def of_subscription(subscription: Subscription) -> Words:

@@ -79,6 +79,12 @@ class Device(models.Model):
     # Since when, after a refusal, the device has been told nothing; null once its own proof has
     # come and what it missed has been looked for.
     silent_since = models.DateTimeField(null=True, blank=True)
+    # Since when the row holds a push token or content key that came without credentials: content
+    # goes there only once a proof has come together with them. Null when there is none.
+    led_away_at = models.DateTimeField(null=True, blank=True)
+    # When the gateway in front of its Exchange last refused it. With the state BLOCKED: it is the
+    # gateway that blocks it, and a proof that the gateway lets through ends that; else null.
+    gateway_refused_at = models.DateTimeField(null=True, blank=True)
     # The highest counter seen in a check-in's JWE: an older one is a replay.
     counter = models.BigIntegerField(default=0)
     ews_url = models.CharField(max_length=500, blank=True, default="")
@@ -88,15 +94,19 @@ class Device(models.Model):
     # its mailbox; null when it said nothing, or nothing is left to do.
     accounts = models.JSONField(null=True, blank=True)
     # What else it asks for (announce/policy.py); addresses stand in it as HMACs.
-    wishes = models.JSONField(default=dict, blank=True)
+    wishes = models.JSONField(
+        default=dict, db_default=models.Value({}, models.JSONField()), blank=True
+    )
     time_zone = models.CharField(max_length=64, blank=True, default="")
     uem_hmac = models.CharField(max_length=64, blank=True, default="", db_index=True)
     eas_hmac = models.CharField(max_length=64, blank=True, default="", db_index=True)
+    # The ids themselves, for a gateway that wants to hear them (registry.identity).
+    ids_sealed = models.BinaryField(null=True)
     model_name = models.CharField(max_length=100, blank=True, default="")
     os_version = models.CharField(max_length=40, blank=True, default="")
     app_version = models.CharField(max_length=40, blank=True, default="")
     # What people call it, where the group asks for that (labels.py); the kind says which name.
-    label_kind = models.CharField(max_length=12, blank=True, default="")
+    label_kind = models.CharField(max_length=12, blank=True, default="", db_default="")
     label_sealed = models.BinaryField(null=True)
     last_checkin_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=clock.now)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.dispatch import Signal
 
 from apps import clock
@@ -20,7 +21,7 @@ from apps.devices import blocks, labels
 from apps.devices.models import Device, DeviceState, Mailbox
 from apps.tenants.models import MailSystem, OrganizationGroup
 from apps.vault.lookup import lookup_hmac
-from apps.vault.wrapping import unwrap, wrap
+from apps.vault.wrapping import UnwrapFailed, unwrap, wrap
 
 _TABLE = "devices_device"
 _SECRET_PREFIX = "ensd_"  # noqa: S105 - a prefix by which secret scanners know our secrets
@@ -49,8 +50,14 @@ MOVES: dict[DeviceState, frozenset[DeviceState]] = {
     DeviceState.RETIRED: frozenset({DeviceState.JOINING, DeviceState.BLOCKED}),
     DeviceState.BLOCKED: frozenset(),
 }
+# From a block by the gateway, which holds only as long as the gateway says so. It keeps token and
+# secret, for the device is to be tried again; a proof leads back to ACTIVE.
+_FROM_GATEWAY = frozenset({DeviceState.REFUSED, DeviceState.RETIRED, DeviceState.BLOCKED})
+_BY_GATEWAY = Q(state=DeviceState.BLOCKED, gateway_refused_at__isnull=False)
+GATEWAY = "gateway"
 
-MAY_PROVE = (DeviceState.JOINING, DeviceState.ACTIVE, DeviceState.ASLEEP)
+_MAY_PROVE = (DeviceState.JOINING, DeviceState.ACTIVE, DeviceState.ASLEEP)
+MAY_PROVE = Q(state__in=_MAY_PROVE) | _BY_GATEWAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,7 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
         .filter(mailbox=mailbox, app_id=said.app_id, push_token_hmac=token_hmac)
         .first()
     )
-    if device is not None and device.state == DeviceState.BLOCKED:
+    if device is not None and device.state == DeviceState.BLOCKED and not held_by_gateway(device):
         return None
     if blocks.listed(og, _names(said)):
         return None
@@ -126,13 +133,14 @@ def enrol(og: OrganizationGroup, mailbox: Mailbox, said: Description) -> tuple[D
     device.push_token_at = now
     device.secret_hash = _hash(secret)
     device.proved_at, device.counter, device.last_checkin_at = None, 0, now
-    device.silent_since = None
+    device.silent_since = device.led_away_at = device.gateway_refused_at = None
     device.content_key = json.dumps(said.content_key) if said.content_key else ""
     device.content_wish, device.wishes = said.content_wish, said.wishes
     device.time_zone = said.time_zone
     device.accounts = _account_hmacs(mailbox, said.accounts)
     device.uem_hmac = blocks.name("uem", said.uem_id)[1] if said.uem_id else ""
     device.eas_hmac = blocks.name("eas", said.eas_id)[1] if said.eas_id else ""
+    device.ids_sealed = _sealed_ids(device.id, said)
     device.model_name, device.os_version = said.model_name, said.os_version
     device.app_version = said.app_version
     labels.set_label(device, og, said.user_name, said.device_name)
@@ -162,10 +170,12 @@ def authenticate(device_id: uuid.UUID, secret: str) -> Device | None:
 
 def move(device_id: uuid.UUID, to: DeviceState, reason: str = "") -> bool:
     """Change a device's state if that move is allowed; False when it was not."""
-    from_states = [state for state, targets in MOVES.items() if to in targets]
+    may = Q(state__in=[state for state, targets in MOVES.items() if to in targets])
+    if to in _FROM_GATEWAY:
+        may |= _BY_GATEWAY
     moved = bool(
-        Device.objects.filter(id=device_id, state__in=from_states).update(
-            state=to, reason=reason, state_at=clock.now()
+        Device.objects.filter(may, id=device_id).update(
+            state=to, reason=reason, state_at=clock.now(), gateway_refused_at=None
         )
     )
     if moved:
@@ -177,20 +187,90 @@ def proved(device_id: uuid.UUID, enrolment: str | None = None) -> bool:
     """Record that this device's own credentials proved its mailbox just now.
 
     `enrolment` is the `secret_hash` that the device had when it sent them. With another one since,
-    the row belongs to somebody who has proved nothing; False then.
+    the row belongs to somebody who has proved nothing; False then, and also where content was led
+    away since (`lead_away`).
     """
     device = Device.objects.select_related("og").filter(id=device_id).first()
     # A block and a subscribe that met may each have missed the other; nobody joins past both.
     if device is None or _bar(device, blocks.names_of(device)):
         return False
-    rows = Device.objects.filter(id=device_id, state__in=MAY_PROVE)
+    rows = Device.objects.filter(MAY_PROVE, id=device_id, led_away_at=None)
     if enrolment is not None:
         rows = rows.filter(secret_hash=enrolment)
-    now = clock.now()
-    moved = bool(rows.update(state=DeviceState.ACTIVE, reason="", state_at=now, proved_at=now))
+    now, to = clock.now(), DeviceState.ACTIVE
+    moved = bool(
+        rows.update(state=to, reason="", state_at=now, proved_at=now, gateway_refused_at=None)
+    )
     if moved:
         _tell(device_id, DeviceState.ACTIVE, "proved")
     return moved
+
+
+def may_prove(device: Device) -> bool:
+    """Whether a proof of its credentials would make the device active."""
+    return device.state in _MAY_PROVE or held_by_gateway(device)
+
+
+def held_by_gateway(device: Device) -> bool:
+    """Whether it is the gateway, and nobody else, that blocks the device."""
+    return device.state == DeviceState.BLOCKED and device.gateway_refused_at is not None
+
+
+def refused_by_gateway(device_id: uuid.UUID, enrolment: str) -> bool:
+    """The gateway does not let the device through: it is told nothing until it does.
+
+    What it would have been told meanwhile is looked for then. False when that changes nothing: it
+    was so before, an administrator blocks it, or it has enrolled anew (see `proved`).
+    """
+    now = clock.now()
+    with transaction.atomic():
+        rows = Device.objects.filter(id=device_id, secret_hash=enrolment)
+        told = rows.filter(state=DeviceState.ACTIVE, silent_since=None).exclude(proved_at=None)
+        told.update(silent_since=now)
+        rows.filter(_BY_GATEWAY).update(gateway_refused_at=now)
+        blocked = rows.filter(state__in=_MAY_PROVE).update(
+            state=DeviceState.BLOCKED,
+            reason=GATEWAY,
+            state_at=now,
+            gateway_refused_at=now,
+            proved_at=None,
+        )
+        if blocked:
+            _tell(device_id, DeviceState.BLOCKED, GATEWAY)
+    return bool(blocked)
+
+
+def identity(device: Device) -> tuple[tuple[str, str], ...]:
+    """What a gateway may know the device by, as (name, value); nothing that it did not tell."""
+    known = {
+        **_ids(device),
+        "model": device.model_name,
+        "os_version": device.os_version,
+        "app_version": device.app_version,
+        "platform": device.platform,
+        "app_id": device.app_id,
+    }
+    return tuple((name, value) for name, value in known.items() if value)
+
+
+def _sealed_ids(device_id: uuid.UUID, said: Description) -> bytes | None:
+    if not (said.eas_id or said.uem_id):
+        return None
+    plain = json.dumps({"eas_id": said.eas_id, "uem_id": said.uem_id}).encode()
+    return wrap(plain, table=_TABLE, row=str(device_id), purpose="ids")
+
+
+def _ids(device: Device) -> dict[str, str]:
+    if device.ids_sealed is None:
+        return {}
+    sealed = bytes(device.ids_sealed)
+    try:
+        found: dict[str, str] = json.loads(
+            unwrap(sealed, table=_TABLE, row=str(device.id), purpose="ids")
+        )
+    except UnwrapFailed:
+        return {}
+    return found
 
 
 def _bar(device: Device, names: list[blocks.Name]) -> bool:
@@ -205,9 +285,12 @@ def _bar(device: Device, names: list[blocks.Name]) -> bool:
 def unblock(device_id: uuid.UUID) -> bool:
     """Let a blocked device subscribe again; its token and secret are gone, so it must.
 
+    One that the gateway blocks stays as it is: only the gateway can let it through.
     Not a move of MOVES: no dead push token and no missed check-in may ever lead out of a block.
     """
-    rows = Device.objects.filter(id=device_id, state=DeviceState.BLOCKED)
+    rows = Device.objects.filter(
+        id=device_id, state=DeviceState.BLOCKED, gateway_refused_at__isnull=True
+    )
     to, reason = DeviceState.RETIRED, "unblocked"
     freed = bool(rows.update(state=to, reason=reason, state_at=clock.now()))
     if freed:
@@ -228,10 +311,10 @@ def handed_on(device_id: uuid.UUID) -> list[Device]:
     return list(
         Device.objects.select_related("mailbox")
         .filter(
+            MAY_PROVE,
             app_id=device.app_id,
             push_token_hmac=device.push_token_hmac,
             push_token_at__lt=device.push_token_at,
-            state__in=MAY_PROVE,
             og__path__startswith=device.og.line_paths()[0],
         )
         .exclude(id=device.id)
@@ -309,10 +392,24 @@ def replace_content_key(device: Device, content_key: dict[str, str]) -> bool:
     return True
 
 
-def outdate_proof(device: Device, lasts: timedelta) -> None:
-    """Let a device's proof, which is good for `lasts`, be over: no content until the next one."""
-    ended = clock.now() - lasts
-    Device.objects.filter(id=device.id, proved_at__gt=ended).update(proved_at=ended)
+def lead_away(device: Device, lasts: timedelta) -> None:
+    """Content was to go elsewhere, by the secret alone: no content until a proof comes with it.
+
+    Proofs are good for `lasts`; the last one is over.
+    """
+    now = clock.now()
+    Device.objects.filter(id=device.id, proved_at__gt=now - lasts).update(proved_at=now - lasts)
+    Device.objects.filter(id=device.id).update(led_away_at=now)
+
+
+def lead_home(device: Device) -> None:
+    """Token and key have come together with credentials: the coming proof is good for them."""
+    Device.objects.filter(id=device.id).update(led_away_at=None)
+
+
+def forget_content_key(device: Device) -> None:
+    """The device has none of its own: what stands in the row was somebody else's."""
+    Device.objects.filter(id=device.id).update(content_key="")
 
 
 def replace_wishes(device: Device, content_wish: str, wishes: dict[str, Any]) -> None:
@@ -345,6 +442,7 @@ def disarm(device_id: uuid.UUID) -> None:
         push_token_sealed=b"",
         secret_hash="",
         content_key="",
+        ids_sealed=None,
         proved_at=None,
         label_kind="",
         label_sealed=None,

@@ -70,7 +70,7 @@ class Sign(models.Model):
 
     partition = models.CharField(max_length=64, primary_key=True)
     seen_at = models.FloatField()
-    mark = models.CharField(max_length=128, default="", blank=True)
+    mark = models.CharField(max_length=128, default="", db_default="", blank=True)
 
     class Meta:
         indexes: ClassVar = [

@@ -10,6 +10,8 @@ from typing import Final
 
 # Of a server that is busy and doesn't say for how long; and the longest that one is believed.
 DEFAULT_BACK_OFF_S: Final = 30.0
+# Of what passes within seconds: IIS' queue, another call of the same user.
+BRIEF_BACK_OFF_S: Final = 5.0
 MAX_BACK_OFF_S: Final = 3600.0
 
 
@@ -37,20 +39,47 @@ class Forbidden(ExchangeError):
 
 
 class ServerBusy(ExchangeError):
-    """429, 503 or throttled. `back_off_s`: seconds in which this server is to be left alone."""
+    """Throttled: 429, 503, ErrorServerBusy. `back_off_s`: seconds to leave the account alone.
+
+    `of_host`: all accounts (503), for the server says so of itself.
+    """
 
     default_code = "server_busy"
     transient = True
 
-    def __init__(self, back_off_s: float) -> None:
+    def __init__(self, back_off_s: float, *, of_host: bool = False) -> None:
         self.back_off_s = back_off_s
+        self.of_host = of_host
         super().__init__()
+
+
+class TooManyConnections(ServerBusy):
+    """ErrorExceededConnectionCount: more calls at once than the user's EWSMaxConcurrency."""
+
+    default_code = "too_many_connections"
+
+
+class TooManyObjects(ServerBusy):
+    """ErrorTooManyObjectsOpened: the mailbox' sessions hold as much open as Exchange permits."""
+
+    default_code = "too_many_objects"
 
 
 class MailboxNotFound(ExchangeError):
     """The user or the named address has no mailbox here."""
 
     default_code = "mailbox_not_found"
+
+
+class NonPrimaryAddress(MailboxNotFound):
+    """ErrorNonPrimarySmtpAddress: the mailbox goes by `primary`, empty if Exchange didn't name it.
+
+    Not to be told anybody: it may be somebody else's.
+    """
+
+    def __init__(self, primary: str = "") -> None:
+        self.primary = primary
+        super().__init__()
 
 
 class MailboxMoving(ExchangeError):
@@ -61,7 +90,7 @@ class MailboxMoving(ExchangeError):
 
 
 class StoreUnavailable(ExchangeError):
-    """The mailbox' database is dismounted or failing over; nothing is wrong with the account."""
+    """The mailbox' database is dismounted or out of reach; nothing is wrong with the account."""
 
     default_code = "mailbox_store_unavailable"
     transient = True
@@ -90,6 +119,24 @@ class Unreachable(ExchangeError):
 
     default_code = "unreachable"
     transient = True
+
+
+class ProxyTrouble(Unreachable):
+    """The HTTP proxy on the way is away, refuses us or the host, or its address is refused."""
+
+    default_code = "exchange_proxy_failed"
+
+
+class GatewayRefused(ExchangeError):
+    """The gateway in front of the mail server does not let this device through."""
+
+    default_code = "gateway"
+
+
+class NtlmBehindGateway(ExchangeError):
+    """Only NTLM or Kerberos is offered, which authenticate connections: none pass a gateway."""
+
+    default_code = "ntlm_behind_gateway"
 
 
 class TlsRefused(ExchangeError):

@@ -6,12 +6,30 @@ Microsoft Graph will be the next. Every call has a total deadline and raises `Ex
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Literal, Protocol
+
+from apps.exchange.credentials import Credentials
+from apps.exchange.gateway import Gateway
+from apps.wire.client import TlsFloor
+from apps.wire.proxy import Proxy
+
+__all__ = [
+    "NO_EXTRAS",
+    "Credentials",
+    "Described",
+    "Endpoint",
+    "Extras",
+    "Item",
+    "ItemKind",
+    "Joined",
+    "MailServer",
+    "Proof",
+]
+
 
 ItemKind = Literal[
     "message", "meeting_request", "meeting_response", "meeting_cancellation", "other"
@@ -19,51 +37,21 @@ ItemKind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a user proves himself with. Nothing of it shows in a repr."""
-
-    type: Literal["basic"]
-    username: str = field(repr=False)
-    password: str = field(repr=False)
-
-    def to_bytes(self) -> bytes:
-        """As JSON in UTF-8, for sealing; halves of surrogate pairs become question marks."""
-        content = {"type": self.type, "username": self.username, "password": self.password}
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(
-            errors="replace"
-        )
-
-    @classmethod
-    def from_bytes(cls, raw: bytes) -> Credentials:
-        """The opposite of `to_bytes`.
-
-        Raises:
-            ValueError: not credentials of a known type; the text tells nothing of them.
-        """
-        try:
-            content = json.loads(raw)
-        except (ValueError, RecursionError):
-            raise ValueError("credentials malformed") from None
-        match content:
-            case {"type": "basic", "username": str(username), "password": str(password)} if (
-                len(content) == 3
-            ):
-                return cls("basic", username, password)
-        raise ValueError("credentials malformed")
-
-
-@dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where a mail server is, and what the administrator permits on the way there.
 
     `ca_pem`: private CAs in addition to the system's. `exceptions`: networks which the address
-    guard lets pass (the lab only).
+    guard lets pass (the lab only). `proxy`: the only way there. `tls_floor`: the oldest TLS that
+    will do. `gateway`: what stands in front and wants to know whose device it is.
     """
 
     url: str
     ca_pem: str = field(default="", repr=False)
     allow_private: bool = False
     exceptions: tuple[IPv4Network | IPv6Network, ...] = ()
+    proxy: Proxy | None = None
+    tls_floor: TlsFloor = "1.2"
+    gateway: Gateway | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +108,14 @@ class Described:
     unread_count: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What a mail server says it is, with its version, and whether ENS is made for that."""
+
+    name: str
+    supported: bool
+
+
 class MailServer(Protocol):
     """A kind of mail server. Deadlines are total, in seconds; ids are case-sensitive."""
 
@@ -128,7 +124,10 @@ class MailServer(Protocol):
     ) -> Proof:
         """Prove that the credentials' owner owns the mailbox of `address`.
 
+        Behind a gateway this is the probe, too: it goes out with the device's own headers.
+
         Raises:
+            GatewayRefused: the gateway does not let this device through.
             NotThisMailbox: somebody else's, also where these credentials have rights in it.
         """
 
@@ -163,3 +162,6 @@ class MailServer(Protocol):
         extras: Extras = NO_EXTRAS,
     ) -> list[Item]:
         """The unread items that came to the Inbox at `since` (aware) or later, newest first."""
+
+    def products(self, url: str) -> tuple[Product, ...]:
+        """What answered this process lately behind the URL's host, oldest first; may be nothing."""

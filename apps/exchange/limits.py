@@ -1,21 +1,44 @@
-"""Keeps one slow mail server from hurting the users of another, and us from hurting either.
+"""Keeps one slow mail server from hurting the users of another, one user from hurting the others
+of his server, and us from hurting anybody.
 
-Per host: a limit on calls under way, and a breaker that stops calling a server that has not
-answered, or was busy, several times in a row. Per account: a pause for as long as the server wants
-one, because Exchange throttles users, each by a budget of its own.
+What a refusal is about is decided by what Microsoft says of it:
+https://learn.microsoft.com/exchange/client-developer/exchange-web-services/ews-throttling-in-exchange
+
+- ErrorServerBusy, ErrorExceededConnectionCount, ErrorTooManyObjectsOpened tell of the budget of one
+  user: his account pauses, for as long as the server wants or growing, and nobody else.
+- HTTP 429 isn't Exchange's own; a gateway or load balancer says it to "the user" (RFC 6585, 4):
+  the account pauses for Retry-After. If it counts all of us as one, all pause, one by one.
+- HTTP 503 means that requests are queueing in IIS, which is the host's trouble: it is left alone
+  for Retry-After, but a minute at most, then one call tries. As it may be one member of a farm, or
+  what is behind one mailbox, it needs two accounts that are told so with no success in between;
+  until then it is the account that pauses.
+- No answer (no connection, a deadline, 502, 504) five times in a row, from two accounts at least,
+  closes the host for a quarter of a minute, and then one call tries.
+- ErrorExceededSubscriptionCount concerns a join only, and whoever joins tries that again later.
+
+503s, missing answers and slow ones of two accounts halve how many calls may be under way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
 
-from apps.exchange.errors import ServerBusy, Unreachable
+from apps.exchange.errors import (
+    AddressForbidden,
+    ExchangeError,
+    ServerBusy,
+    TlsRefused,
+    Unreachable,
+)
 from apps.exchange.interface import (
     NO_EXTRAS,
     Credentials,
@@ -25,51 +48,131 @@ from apps.exchange.interface import (
     Item,
     Joined,
     MailServer,
+    Product,
     Proof,
 )
+from apps.exchange.places import Places
 
-# In a row; then the host is left alone for so many seconds, and one call tries again.
+log = logging.getLogger(__name__)
+
+# Without an answer in a row; then the host is left alone for so many seconds, and one call tries.
 _FAILURES: Final = 5
 _OPEN_S: Final = 15.0
+# However long one answer wants everybody to stay away.
+_HOST_PAUSE_S: Final = 60.0
+# Trouble of two accounts within so many seconds is the host's.
+_TOGETHER_S: Final = 30.0
+# A pause lasts at least so long, doubled with each refusal in a row, up to so long.
+_PAUSE_S: Final = 1.0
+_LONGEST_OF_OURS_S: Final = 60.0
+# A call that had less time than that, having waited for its place, proves nothing by its deadline.
+_FAIR_S: Final = 2.0
 _ACCOUNTS: Final = 10_000
+_HOSTS: Final = 1_000
+
+
+@dataclass(slots=True)
+class _Pause:
+    """An account that is left alone; `times` it was refused in a row."""
+
+    until: float
+    times: int
 
 
 class _Host:
     """What is known of one mail server just now."""
 
-    def __init__(self, at_once: int) -> None:
-        self.free = asyncio.Semaphore(at_once)
-        self.failures = 0
-        self.closed_until = 0.0
-        self.busy_until: dict[str, float] = {}
+    def __init__(self, name: str, at_once: int) -> None:
+        self._name = name
+        self.places = Places(at_once)
+        self._pauses: OrderedDict[str, _Pause] = OrderedDict()
+        # Of the failures in a row, and of any trouble: which accounts had it last, and when.
+        self._failures = 0
+        self._failed: set[str] = set()
+        self._troubled: dict[str, float] = {}
+        self._closed_until = 0.0
+        self._is_busy = False
 
     def check(self, account: str) -> None:
         """Refuse a call that the server should not get; raises what the server would."""
         now = time.monotonic()
-        busy_until = self.busy_until.get(account, 0.0)
-        if now < busy_until:
-            raise ServerBusy(busy_until - now)
-        self.busy_until.pop(account, None)
-        if now < self.closed_until:
+        pause = self._pauses.get(account)
+        if pause is not None and now < pause.until:
+            raise ServerBusy(pause.until - now)
+        if now < self._closed_until:
+            if self._is_busy:
+                raise ServerBusy(self._closed_until - now, of_host=True)
             raise Unreachable("breaker_open")
-        if self.closed_until:
+        if self._closed_until:
             # One call finds out; the others wait for its outcome.
-            self.closed_until = now + _OPEN_S
+            self._closed_until = now + _OPEN_S
 
-    def throttled(self, account: str, seconds: float) -> None:
-        """This account is to be left alone for so long."""
-        if len(self.busy_until) >= _ACCOUNTS:
-            now = time.monotonic()
-            self.busy_until = {k: until for k, until in self.busy_until.items() if until > now}
-        self.busy_until[account] = time.monotonic() + seconds
+    def busy(self, account: str, busy: ServerBusy) -> None:
+        """The server refused a call because of load."""
+        self._pause(account, busy.back_off_s)
+        if not busy.of_host:
+            self._alive()
+            return
+        self._fail(account)
+        if len(self._failed) > 1:
+            self._close(min(max(busy.back_off_s, _PAUSE_S), _HOST_PAUSE_S), is_busy=True)
 
-    def failed(self) -> None:
-        self.failures += 1
-        if self.failures >= _FAILURES:
-            self.closed_until = time.monotonic() + _OPEN_S
+    def unanswered(self, account: str) -> None:
+        """The server gave no answer, though it had time."""
+        self._fail(account)
+        if self._failures >= _FAILURES and len(self._failed) > 1:
+            self._close(_OPEN_S, is_busy=False)
 
-    def answered(self) -> None:
-        self.failures, self.closed_until = 0, 0.0
+    def answered(self, account: str, took_s: float) -> None:
+        """The server answered, be it by a refusal."""
+        self._pauses.pop(account, None)
+        self._alive()
+        if not self.places.went_well(took_s):
+            self._trouble(account)
+
+    def _alive(self) -> None:
+        self._failures, self._closed_until = 0, 0.0
+        self._failed.clear()
+
+    def _fail(self, account: str) -> None:
+        self._failures += 1
+        if len(self._failed) < _FAILURES:
+            self._failed.add(account)
+        self._trouble(account)
+
+    def _close(self, seconds: float, *, is_busy: bool) -> None:
+        self._closed_until, self._is_busy = time.monotonic() + seconds, is_busy
+        log.warning("%s is left alone for %.0f s: it %s", self._name, seconds, _WHY[is_busy])
+
+    def _pause(self, account: str, seconds: float) -> None:
+        now = time.monotonic()
+        before = self._pauses.pop(account, None)
+        times = before.times + 1 if before else 1
+        ours = min(_PAUSE_S * 2 ** min(times - 1, 10), _LONGEST_OF_OURS_S)
+        if len(self._pauses) >= _ACCOUNTS:
+            self._pauses.popitem(last=False)
+        self._pauses[account] = _Pause(now + max(seconds, ours), times)
+
+    def _trouble(self, account: str) -> None:
+        """One account's trouble may be its mailbox's; two accounts' are the server's."""
+        now = time.monotonic()
+        others = {
+            one: at
+            for one, at in self._troubled.items()
+            if one != account and now - at < _TOGETHER_S
+        }
+        # One other is enough to know of.
+        newest = max(others, key=others.__getitem__, default=None)
+        self._troubled = {account: now}
+        if newest is not None:
+            self._troubled[newest] = others[newest]
+            if self.places.halve():
+                log.warning(
+                    "%s is slow or busy: %d calls at once at most", self._name, self.places.limit
+                )
+
+
+_WHY: Final = {True: "is busy for everyone", False: "does not answer"}
 
 
 class LimitedServer:
@@ -77,8 +180,8 @@ class LimitedServer:
 
     Args:
         inner: the mail server client proper.
-        at_once: calls under way to one host at most; others wait, and that counts in their
-            deadline.
+        at_once: calls under way to one host at most, fewer while it is slow or busy; others wait,
+            by turns among the users, and that counts in their deadline.
     """
 
     def __init__(self, inner: MailServer, at_once: int) -> None:
@@ -137,30 +240,49 @@ class LimitedServer:
                 endpoint, credentials, since, limit, left, extras
             )
 
+    def products(self, url: str) -> tuple[Product, ...]:
+        """See `MailServer.products`."""
+        return self._inner.products(url)
+
     @asynccontextmanager
     async def _turn(
         self, endpoint: Endpoint, credentials: Credentials, deadline_s: float
     ) -> AsyncIterator[float]:
         """Wait for a place at the host; yields the seconds that are left for the call."""
-        name = urlsplit(endpoint.url).netloc.lower()
-        host = self._hosts.setdefault(name, _Host(self._at_once))
-        host.check(credentials.username)
+        account, host = credentials.account, self._host(urlsplit(endpoint.url).netloc.lower())
+        host.check(account)
         ends = time.monotonic() + deadline_s
         try:
             async with asyncio.timeout(deadline_s):
-                await host.free.acquire()
+                await host.places.take(account)
         except TimeoutError:
             raise Unreachable("no_place_in_time") from None
+        began = time.monotonic()
         try:
-            yield max(0.0, ends - time.monotonic())
+            yield max(0.0, ends - began)
         except ServerBusy as busy:
-            host.throttled(credentials.username, busy.back_off_s)
-            host.failed()
+            host.busy(account, busy)
             raise
         except Unreachable:
-            host.failed()
+            if ends - began >= _FAIR_S:
+                host.unanswered(account)
+            raise
+        except (AddressForbidden, TlsRefused):
+            raise
+        except ExchangeError:
+            host.answered(account, time.monotonic() - began)
             raise
         else:
-            host.answered()
+            host.answered(account, time.monotonic() - began)
         finally:
-            host.free.release()
+            host.places.give_back(account)
+
+    def _host(self, name: str) -> _Host:
+        host = self._hosts.get(name)
+        if host is None:
+            if len(self._hosts) >= _HOSTS:
+                self._hosts = {
+                    one: kept for one, kept in self._hosts.items() if not kept.places.idle
+                }
+            host = self._hosts[name] = _Host(name, self._at_once)
+        return host

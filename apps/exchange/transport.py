@@ -15,17 +15,21 @@ from typing import Final
 
 from apps.exchange import guard
 from apps.exchange.errors import (
+    BRIEF_BACK_OFF_S,
     DEFAULT_BACK_OFF_S,
     MAX_BACK_OFF_S,
     AddressForbidden,
     CredentialsRefused,
     ExchangeError,
     Forbidden,
+    GatewayRefused,
     NotEws,
+    ProxyTrouble,
     ServerBusy,
     TlsRefused,
     Unreachable,
 )
+from apps.exchange.gateway import Gateway
 from apps.exchange.interface import Credentials, Endpoint
 from apps.wire.client import (
     AddressRefused,
@@ -36,10 +40,14 @@ from apps.wire.client import (
     Response,
     Tls,
     TlsFailed,
+    TlsFloor,
     WireError,
 )
+from apps.wire.errors import ProxyFailed
+from apps.wire.proxy import Proxy
 
-_Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...]]
+# What a connection was made under: rules for addresses, the proxy, the TLS floor.
+_Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...], Proxy | None, TlsFloor]
 
 MAX_RESPONSE_BYTES: Final = 2 * 1024 * 1024
 
@@ -57,7 +65,7 @@ class Transport:
     def __init__(self, version: str, *, max_host_connections: int = 0) -> None:
         self._agent = f"MailNotificationService/v2 (EWS/{version})"
         self._max_host_connections = max_host_connections
-        # A connection made under a lenient guard must not serve an endpoint with a strict one.
+        # A connection made under lenient rules must not serve an endpoint with strict ones.
         self._clients: dict[_Policy, Client] = {}
 
     async def post(
@@ -77,17 +85,18 @@ class Transport:
                 ("Content-Type", "text/xml; charset=utf-8"),
                 ("Accept", "text/xml"),
                 ("User-Agent", self._agent),
+                *_identity(endpoint, credentials),
             ),
             body,
             deadline_s=deadline_s,
             max_response_bytes=MAX_RESPONSE_BYTES,
-            tls=Tls(endpoint.ca_pem),
+            tls=Tls(endpoint.ca_pem, floor=endpoint.tls_floor),
         )
         try:
             response = await self._client(endpoint).perform(request)
         except WireError as error:
             raise _from_wire(error) from error
-        _check_status(response)
+        _check_status(response, endpoint.gateway)
         return response
 
     async def close(self) -> None:
@@ -97,13 +106,32 @@ class Transport:
             await client.close()
 
     def _client(self, endpoint: Endpoint) -> Client:
-        policy: _Policy = (endpoint.allow_private, endpoint.exceptions)
+        policy: _Policy = (
+            endpoint.allow_private,
+            endpoint.exceptions,
+            endpoint.proxy,
+            endpoint.tls_floor,
+        )
         client = self._clients.get(policy)
         if client is None:
-            check = partial(guard.check, allow_private=policy[0], exceptions=policy[1])
-            client = Client(check, max_host_connections=self._max_host_connections)
+            client = new_client(endpoint, self._max_host_connections)
             self._clients[policy] = client
         return client
+
+
+def new_client(endpoint: Endpoint, max_host_connections: int) -> Client:
+    """A client that keeps an endpoint's rules for addresses and goes through its proxy.
+
+    The proxy is the administrator's choice: it may stand in the private network, whatever holds
+    for mail servers, but is no more this machine or a metadata service than they are.
+    """
+    exceptions = endpoint.exceptions
+    return Client(
+        partial(guard.check, allow_private=endpoint.allow_private, exceptions=exceptions),
+        max_host_connections=max_host_connections,
+        proxy=endpoint.proxy,
+        check_proxy=partial(guard.check, allow_private=True, exceptions=exceptions),
+    )
 
 
 def _authorization(credentials: Credentials) -> str:
@@ -118,27 +146,40 @@ def _from_wire(error: WireError) -> ExchangeError:
             return AddressForbidden()
         case TlsFailed():
             return TlsRefused()
+        case ProxyFailed():
+            return ProxyTrouble()
         case ConnectFailed() | DeadlineExceeded():
             return Unreachable()
     return NotEws()
 
 
-def _check_status(response: Response) -> None:
+def _identity(endpoint: Endpoint, credentials: Credentials) -> tuple[tuple[str, str], ...]:
+    """The headers by which a gateway knows whose device this is."""
+    return endpoint.gateway.headers_for(credentials.identity) if endpoint.gateway else ()
+
+
+def _check_status(response: Response, gateway: Gateway | None) -> None:
     """Raise for every status that is not an answer in SOAP (200, or 500 with a fault).
 
     Raises:
         CredentialsRefused: 401; never tried again here, which could lock the account.
+        GatewayRefused: one of the statuses by which a gateway in front refuses a device.
         ExchangeError: everything else, by its kind.
     """
     status = response.status
     if status == 200:
         return
+    if gateway is not None and status in gateway.refusals:
+        raise GatewayRefused
     if status == 401:
         raise CredentialsRefused
     if status == 403:
         raise Forbidden
     if status in (429, 503):
-        raise ServerBusy(_retry_after_s(response.headers.get("retry-after", "")))
+        # 429 is said to a user, 503 of the server: see `limits`.
+        asked = response.headers.get("retry-after", "")
+        default_s = BRIEF_BACK_OFF_S if status == 503 else DEFAULT_BACK_OFF_S
+        raise ServerBusy(_retry_after_s(asked, default_s), of_host=status == 503)
     if status in (502, 504):
         raise Unreachable
     # A fault in a 500 is read by the operation; any other body there is found to be no SOAP.
@@ -146,12 +187,12 @@ def _check_status(response: Response) -> None:
         raise NotEws
 
 
-def _retry_after_s(value: str) -> float:
+def _retry_after_s(value: str, default_s: float) -> float:
     """Seconds from a Retry-After header (RFC 9110, 10.2.3), at most an hour."""
     if value.isascii() and value.isdigit() and len(value) < 10:
         return min(float(value), MAX_BACK_OFF_S)
     try:
         seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError):
-        return DEFAULT_BACK_OFF_S
+        return default_s
     return min(max(seconds, 0.0), MAX_BACK_OFF_S)

@@ -165,7 +165,8 @@ def _give_up(device_id: uuid.UUID, shred_now: bool) -> None:
 def unblock(device: Device, by: By) -> list[uuid.UUID]:
     """Let the phone of a device subscribe again; returns the ids of the devices that were freed.
 
-    None is where the phone is also blocked for a group further up, which others look after.
+    None is where the phone is also blocked for a group further up, which others look after, or
+    where it is the gateway that blocks it: that ends when the gateway lets it through.
     """
     return _unblock(device.og, blocks.names_of(device), by)
 

@@ -42,7 +42,9 @@ class PushApp(models.Model):
         SNS = "sns"
 
     platform = models.CharField(max_length=10, choices=Platform.choices)
-    provider = models.CharField(max_length=10, choices=Provider.choices, default=Provider.APNS)
+    provider = models.CharField(
+        max_length=10, choices=Provider.choices, default=Provider.APNS, db_default="apns"
+    )
     app = models.CharField(max_length=155)
     # Release 0.1 reads these two; since then they are in `summary`.
     key_id = models.CharField(max_length=10, blank=True, default="")
@@ -50,9 +52,11 @@ class PushApp(models.Model):
     # What the provider's check returned, wrapped by the vault.
     sealed_key = models.BinaryField()
     # Random, new with every replacement of the credentials.
-    revision = models.CharField(max_length=32, blank=True, default="")
+    revision = models.CharField(max_length=32, blank=True, default="", db_default="")
     # What may be shown of them; see `Checked.summary`.
-    summary = models.JSONField(default=dict, blank=True)
+    summary = models.JSONField(
+        default=dict, db_default=models.Value({}, models.JSONField()), blank=True
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     sandbox = models.BooleanField(default=False)
     # When a push service first accepted a push with this key and environment: until then "bad
@@ -60,7 +64,7 @@ class PushApp(models.Model):
     proven_at = models.DateTimeField(null=True)
     # What the push service last had against the credentials or the app's set-up; empty when it
     # has accepted a push since. Somebody must put it right.
-    trouble = models.CharField(max_length=64, blank=True, default="")
+    trouble = models.CharField(max_length=64, blank=True, default="", db_default="")
     trouble_at = models.DateTimeField(null=True, blank=True)
     # The least of the days-before-expiry at which it has been told; null: not yet.
     expiry_told_days = models.PositiveSmallIntegerField(null=True, blank=True)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Literal
 
 from apps import clock
+from apps.devices import registry
 from apps.devices.models import Device, DeviceState
 from apps.subscriptions import current
 from apps.subscriptions.models import Subscription, SubscriptionState, WakeUp
@@ -17,6 +18,8 @@ Do = Literal["nothing", "wait", "send_credentials", "subscribe"]
 
 # A new proof is asked for this long before the old one runs out, so that content never pauses.
 _AHEAD = timedelta(hours=4)
+# The part of an interval after which a device that the gateway refused is to knock again.
+_REST = 0.9
 # While joining: at first often, for most joins take a second; then ever more seldom, for when all
 # phones of a site join at once they wait for each other, and must not also keep us from it.
 POLL_SECONDS = 1
@@ -66,12 +69,18 @@ def task_of(device: Device) -> Do:
 
 def _task(device: Device, chosen: SubscriptionSettings) -> Do:
     proof_lasts = timedelta(hours=chosen.proof_hours)
-    if device.state == DeviceState.BLOCKED or not chosen.enabled:
+    if not chosen.enabled or (
+        device.state == DeviceState.BLOCKED and not registry.held_by_gateway(device)
+    ):
         return "nothing"
     if device.state in (DeviceState.REFUSED, DeviceState.RETIRED):
         return "subscribe"
     if Subscription.objects.filter(owner=device, state=SubscriptionState.PENDING).exists():
         return "wait"
+    if device.gateway_refused_at is not None:
+        # Once a check-in interval is often enough for a gateway that has just said no.
+        rest = _REST * timedelta(seconds=chosen.checkin_seconds)
+        return "send_credentials" if clock.now() > device.gateway_refused_at + rest else "nothing"
     if device.state != DeviceState.ACTIVE or device.proved_at is None:
         return "send_credentials"
     ahead = min(_AHEAD, proof_lasts / 4)

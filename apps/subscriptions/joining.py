@@ -13,12 +13,11 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 from weakref import WeakValueDictionary
 
-from django.conf import settings
 from django.db import transaction
 
 from apps import clock, request_id
@@ -34,6 +33,7 @@ from apps.subscriptions.database import in_joins_database
 from apps.subscriptions.entries import CLOCKS_DIFFER, JOIN, MAIL, JoinWork, MailWork
 from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
 from apps.subscriptions.settings import SubscriptionSettings
+from apps.subscriptions.way import endpoint_of
 from apps.tenants import mail_systems
 from apps.tenants.inherited import settings_for
 from apps.vault.lookup import lookup_hmac
@@ -84,6 +84,8 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
     that dies then leaves both or an entry of nothing, never a row that nobody works on.
     """
     _give_up_earlier(device)
+    if device.mailbox.mail_system.gateway:
+        credentials = replace(credentials, identity=registry.identity(device))
     chosen = settings_for(device.og, SubscriptionSettings)
     subscription = Subscription.objects.create(
         id=uuid.uuid4(),
@@ -117,17 +119,6 @@ def _parse(plaintext: bytes) -> tuple[str, Credentials]:
     """What `begin` sealed: the SMTP address and the credentials."""
     raw = json.loads(plaintext)
     return raw["email"], Credentials.from_bytes(json.dumps(raw["credentials"]).encode())
-
-
-def endpoint_of(mailbox: Mailbox, ews_url: str) -> Endpoint:
-    """How to reach a mailbox's Exchange, with the mail system's CA bundle and address rules."""
-    system = mailbox.mail_system
-    return Endpoint(
-        url=ews_url,
-        ca_pem=system.ca_pem,
-        allow_private=system.allow_private,
-        exceptions=tuple(settings.ENS.guard_exceptions),
-    )
 
 
 class Joiner:
@@ -325,7 +316,7 @@ def _load(entry: Entry) -> _Case | float | None:
     promoted = subscription.state == SubscriptionState.ACTIVE
     if subscription.state != SubscriptionState.PENDING and not promoted:
         return None
-    if device.secret_hash != work.enrolment or device.state not in registry.MAY_PROVE:
+    if device.secret_hash != work.enrolment or not registry.may_prove(device):
         ending.end(subscription.id, "device_gone", shred_now=True)
         return None
     if not mail_systems.lists(mailbox.mail_system, subscription.ews_url):
@@ -341,7 +332,7 @@ def _load(entry: Entry) -> _Case | float | None:
         subscription=subscription,
         device=device,
         mailbox=mailbox,
-        endpoint=endpoint_of(mailbox, subscription.ews_url),
+        endpoint=endpoint_of(mailbox.mail_system, subscription.ews_url),
         address=address,
         credentials=credentials,
         account=refusals.account(mailbox, credentials),
@@ -383,6 +374,9 @@ def _turn(case: _Case) -> float | None:
 def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     """Decide about a join that Exchange did not let through."""
     current.release(case.mailbox.pk, case.subscription.id)
+    if isinstance(error, errors.GatewayRefused):
+        _refused_by_gateway(case)
+        return None
     if isinstance(error, errors.NotThisMailbox):
         counters.count(names.PROOF_FAILURES)
     if isinstance(error, errors.CredentialsRefused):
@@ -403,6 +397,23 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
             return None
     _refuse(case.subscription, case.device, error.code)
     return None
+
+
+def _refused_by_gateway(case: _Case) -> None:
+    """The device is silent from now on; its mailbox is looked after by the others.
+
+    The proof is the gateway's probe: it goes out with the headers of this very device.
+    """
+    code = errors.GatewayRefused.default_code
+    ending.end(case.subscription.id, code, shred_now=True)
+    counters.count(names.JOINS, label=code)
+    if not registry.refused_by_gateway(case.device.id, case.enrolment):
+        return
+    log.info("device %s refused by the gateway", case.device.id)
+    wakeups.answered(case.device.id)
+    # The others are asked for theirs now: with this device's credentials nothing is fetched.
+    case.device.mailbox.refresh_from_db()
+    ending.hand_over(case.device)
 
 
 def _password_changed(mailbox: Mailbox) -> None:

@@ -38,10 +38,10 @@ class Subscription(models.Model):
     state_at = models.DateTimeField(default=clock.now)
     ews_url = models.CharField(max_length=500)
     # How often Exchange shows that it still knows us when nothing else happens.
-    status_frequency_minutes = models.IntegerField(default=30)
+    status_frequency_minutes = models.IntegerField(default=30, db_default=30)
     # Fingerprint of the last watermark that was worked on, and when: the next notification's
     # PreviousWatermark must be the same, or something was missed.
-    watermark = models.CharField(max_length=32, blank=True, default="")
+    watermark = models.CharField(max_length=32, blank=True, default="", db_default="")
     watermark_at = models.DateTimeField(null=True, blank=True)
     # The last sign of life of one that was declared lost: mail may have gone untold since.
     silent_since = models.DateTimeField(null=True, blank=True)
@@ -71,7 +71,7 @@ class RefusedCredential(models.Model):
     mailbox = models.ForeignKey(Mailbox, on_delete=models.CASCADE)
     credential_hmac = models.CharField(max_length=64)
     # HMAC of the user name in its mail system: how often one account was refused lately.
-    account_hmac = models.CharField(max_length=64, default="", db_index=True)
+    account_hmac = models.CharField(max_length=64, default="", db_default="", db_index=True)
     refused_at = models.DateTimeField(default=clock.now)
     # By the real clock, as the calls that it outlives.
     trial_until = models.DateTimeField(null=True, blank=True)

@@ -8,6 +8,7 @@ account is left alone for a while, whichever mailboxes were claimed with it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
@@ -105,21 +106,28 @@ def known_among(
 
     `refused`, or `on_trial` by another worker, which will know soon.
     """
-    by_hmac = {_hmac(mailbox, given): (mailbox.pk, given) for mailbox, given in pairs}
+    # Two phones of a user bring the same under the names that a gateway knows them by.
+    by_hmac: dict[str, list[tuple[int, Credentials]]] = {}
+    for mailbox, given in pairs:
+        by_hmac.setdefault(_hmac(mailbox, given), []).append((mailbox.pk, given))
     if not by_hmac:
         return {}
     now = datetime.now(UTC)
     found = RefusedCredential.objects.filter(credential_hmac__in=list(by_hmac))
     return {
-        by_hmac[hmac]: REFUSED if until is None else ON_TRIAL
+        asked: REFUSED if until is None else ON_TRIAL
         for hmac, until in found.values_list("credential_hmac", "trial_until")
         if until is None or until > now
+        for asked in by_hmac[hmac]
     }
 
 
 def _check(mailbox: Mailbox, credentials: Credentials) -> None:
     if known(mailbox, credentials):
         raise errors.CredentialsRefused
+    if not credentials.has_password:
+        # No directory locks an account for tokens and certificates.
+        return
     lately = RefusedCredential.objects.filter(
         account_hmac=account(mailbox, credentials),
         refused_at__gt=clock.now() - REFUSALS_WITHIN,
@@ -131,9 +139,11 @@ def _check(mailbox: Mailbox, credentials: Credentials) -> None:
 
 def account(mailbox: Mailbox, credentials: Credentials) -> str:
     """What stands for the account: `EXAMPLE\\anna`, `anna@example.com` and `anna` are one."""
-    name = credentials.username.rpartition("\\")[2].partition("@")[0].strip().lower()
+    name = credentials.account.rpartition("\\")[2].partition("@")[0].strip().lower()
     return lookup_hmac("account", f"{mailbox.mail_system_id}:{name}")
 
 
 def _hmac(mailbox: Mailbox, credentials: Credentials) -> str:
-    return lookup_hmac("credential", f"{mailbox.pk}:".encode() + credentials.to_bytes())
+    # A gateway's name for the device doesn't make a wrong password another one.
+    bare = replace(credentials, identity=()) if credentials.identity else credentials
+    return lookup_hmac("credential", f"{mailbox.pk}:".encode() + bare.to_bytes())

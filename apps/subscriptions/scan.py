@@ -85,9 +85,9 @@ def missed_checkins() -> None:
             if registry.move(device.id, DeviceState.ASLEEP, "missed_checkins"):
                 ending.hand_over(device)
         gone_before = Q(last_checkin_at__lt=now - timedelta(days=chosen.retire_days))
-        gone = Device.objects.filter(
-            gone_before, og=og, state__in=[DeviceState.ASLEEP, DeviceState.JOINING]
-        )
+        held = Q(state=DeviceState.BLOCKED, gateway_refused_at__isnull=False)
+        waiting = Q(state__in=[DeviceState.ASLEEP, DeviceState.JOINING])
+        gone = Device.objects.filter(gone_before, held | waiting, og=og)
         for device in gone.select_related("mailbox")[:_PAGE]:
             ending.retire(device, "missed_checkins")
 

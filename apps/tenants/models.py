@@ -38,7 +38,18 @@ class MailSystem(models.Model):
 
     `hosts` are the only hosts that ENS may call for it, as `normal_host` writes them: lower-case
     A-labels or IP literals, with `:port` where it isn't 443. No host listed means none allowed.
+
+    The rest is the way there: an HTTP proxy (`http://host:port`; its login is wrapped by the
+    vault), the oldest TLS that will do, and a gateway in front with the headers that it knows
+    devices by (`tenants/ways.py`).
     """
+
+    class TlsFloor(models.TextChoices):
+        """The oldest version of TLS that will do."""
+
+        TLS_1_2 = "1.2", "TLS 1.2 (as it should be)"
+        TLS_1_1 = "1.1", "TLS 1.1 (broken)"
+        TLS_1_0 = "1.0", "TLS 1.0 (broken)"
 
     og = models.ForeignKey(OrganizationGroup, models.PROTECT, related_name="mail_systems")
     name = models.CharField(max_length=200)
@@ -46,6 +57,18 @@ class MailSystem(models.Model):
     default_ews_url = models.CharField(max_length=1000, blank=True, default="")
     ca_pem = models.TextField(blank=True, default="")
     allow_private = models.BooleanField(default=False)
+    proxy_url = models.CharField(max_length=300, blank=True, default="")
+    proxy_auth = models.CharField(max_length=10, blank=True, default="none")
+    sealed_proxy_login = models.BinaryField(null=True)
+    tls_floor = models.CharField(
+        max_length=3, choices=TlsFloor.choices, default=TlsFloor.TLS_1_2, blank=True
+    )
+    gateway = models.BooleanField(default=False)
+    # Lines such as `X-Device-Id: {eas_id}`, and HTTP statuses; empty for the usual ones.
+    gateway_headers = models.JSONField(default=list, blank=True)
+    gateway_refusals = models.JSONField(default=list, blank=True)
+
+    audit_secret: ClassVar = frozenset({"sealed_proxy_login"})
 
     class Meta:
         constraints: ClassVar = [

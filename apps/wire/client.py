@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
+from ipaddress import ip_address
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pycurl
@@ -39,6 +39,7 @@ from apps.wire.errors import (
     WireError,
 )
 from apps.wire.proxy import Proxy, tunnel
+from apps.wire.target import AddressCheck, Targets
 from apps.wire.trust import trust_options
 
 __all__ = [
@@ -54,14 +55,16 @@ __all__ = [
     "ResponseTooLarge",
     "Tls",
     "TlsFailed",
+    "TlsFloor",
     "WireError",
 ]
 
-AddressCheck = Callable[[IPv4Address | IPv6Address], None]
 # What is called when a transfer has ended: with None, or with libcurl's error number and text.
 Settle = Callable[[tuple[int, str] | None], None]
 # Given an answer's status and headers: who takes its body, part by part, or None to keep it whole.
 BodyTaker = Callable[[int, Mapping[str, str]], Callable[[bytes], None] | None]
+
+TlsFloor = Literal["1.0", "1.1", "1.2"]
 
 MAX_CONNECTIONS = 200 if sys.platform == "win32" else 1000
 _MAX_IDLE_HANDLES = 1000
@@ -83,11 +86,14 @@ class Tls:
     SubjectPublicKeyInfo; any one of them must match the peer's certificate. Empty: no pinning.
     `client_pem`: our certificate, then its issuers, and its private key without a password, all
     in PEM; empty for none. A connection made with one is never used for requests with another.
+    `floor`: the oldest version of TLS that will do. Below 1.2 the peer may also use what goes with
+    these (SHA-1 in handshakes, short keys): RFC 8996 says why nobody should.
     """
 
     ca_pem: str = ""
     pins: tuple[str, ...] = ()
     client_pem: bytes = field(repr=False, default=b"")
+    floor: TlsFloor = "1.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +222,16 @@ class Client:
     Args:
         check_address: called with every address before a connection to it is made; raises
             `AddressRefused` (anything it raises refuses). A connection made is used again
-            without asking: clients with different rules must be different clients.
+            without asking: clients with different rules must be different clients. With a proxy
+            it judges the hosts that the proxy is asked for, as far as it can be done here
+            (`target.py`): what the proxy connects to in the end, only the proxy sees.
         max_host_connections: connections to one host at most, 0 for no limit; further requests
             wait in line (HTTP/1.1) or share (HTTP/2).
         max_connections: connections altogether, busy and kept alive.
         together: send what many requests write in the same moment in as few packets as it fits
             into, where the system can do that (Linux). For many small requests on few connections.
         proxy: the only way out; host names are looked up there.
+        check_proxy: the same as `check_address` for the addresses of the proxy itself.
         newcomers_alone: HTTP/2: while a new connection waits for its first answer, no connection
             takes more than one request and none is opened beside it. Before that answer libcurl
             doesn't know how many the server allows, sends a hundred, and gives the connection up
@@ -238,14 +247,14 @@ class Client:
         max_connections: int = MAX_CONNECTIONS,
         together: bool = False,
         proxy: Proxy | None = None,
+        check_proxy: AddressCheck | None = None,
         newcomers_alone: bool = False,
     ) -> None:
-        if check_address is not None and proxy is not None:
-            raise ValueError("what a proxy connects to can't be checked here")
         if newcomers_alone and (check_address is not None or proxy is not None):
             raise ValueError("newcomers can't be told apart here")
         self._check = check_address
-        self._proxy = proxy
+        self._proxy, self._check_proxy = proxy, check_proxy
+        self._targets = Targets(check_address) if check_address and proxy else None
         self._max_host_connections = max_host_connections
         self._newcomers_alone = newcomers_alone
         # By id: a set of handles that hold a callback of ours would keep itself alive.
@@ -276,7 +285,7 @@ class Client:
         quick and must not call this client. What it raises ends the request and is raised here.
 
         Raises:
-            AddressRefused: the check refused the host's addresses; nothing was connected.
+            AddressRefused: the check refused the host's addresses; no connection to it was made.
             ConnectFailed: no such host, no connection, or it was lost; ProxyFailed: the proxy.
             TlsFailed: the peer's certificate isn't trusted, isn't pinned, or the handshake broke.
             DeadlineExceeded: `deadline_s` passed.
@@ -304,9 +313,12 @@ class Client:
     async def _make_tunnel(self, proxy: Proxy, request: Request) -> socket.socket:
         parts = urlsplit(request.url)
         port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+        host = parts.hostname or ""
         try:
             async with asyncio.timeout(request.deadline_s):
-                return await tunnel(proxy, parts.hostname or "", port)
+                if self._targets is not None:
+                    await self._targets.check(host)
+                return await tunnel(proxy, host, port, self._check_proxy)
         except TimeoutError:
             raise DeadlineExceeded from None
 
@@ -563,9 +575,19 @@ def _is_connected(_socket: Any, _purpose: int) -> int:
     return int(pycurl.SOCKOPT_ALREADY_CONNECTED)
 
 
+_FLOORS: dict[TlsFloor, int] = {
+    "1.0": pycurl.SSLVERSION_TLSv1_0,
+    "1.1": pycurl.SSLVERSION_TLSv1_1,
+    "1.2": pycurl.SSLVERSION_TLSv1_2,
+}
+
+
 def prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
     """Set on a handle how the peer is verified, and who we are."""
-    setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
+    setopt(pycurl.SSLVERSION, _FLOORS[tls.floor])
+    if tls.floor != "1.2":
+        # OpenSSL 3 has SHA-1 with these versions at its lowest level only.
+        setopt(pycurl.SSL_CIPHER_LIST, "DEFAULT:@SECLEVEL=0")
     for option, value in trust_options(tls.ca_pem):
         setopt(option, value)
     if tls.pins:

@@ -15,11 +15,13 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Final, Literal
 
 import spnego
 
 from apps.wire.errors import ProxyFailed
+from apps.wire.target import AddressCheck
 
 ProxyAuth = Literal["none", "basic", "ntlm", "negotiate"]
 
@@ -46,14 +48,20 @@ class Proxy:
     password: str = field(repr=False, default="")
 
 
-async def tunnel(proxy: Proxy, host: str, port: int) -> socket.socket:
+async def tunnel(
+    proxy: Proxy, host: str, port: int, check: AddressCheck | None = None
+) -> socket.socket:
     """A connected, non-blocking socket whose other end is `host`, which the proxy looks up.
 
+    `check` is called with each address of the proxy before a connection to it is made; one for
+    which it raises is not used.
+
     Raises:
-        ProxyFailed: the proxy is away, refuses us or the host, or isn't one.
+        ProxyFailed: the proxy is away, refuses us or the host, or isn't one; with the code
+            `proxy_address_refused` all its addresses were refused.
     """
     loop = asyncio.get_running_loop()
-    connection = await _connect(loop, proxy)
+    connection = await _connect(loop, proxy, check)
     try:
         await _log_in(
             loop, connection, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -64,12 +72,17 @@ async def tunnel(proxy: Proxy, host: str, port: int) -> socket.socket:
     return connection
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, proxy: Proxy) -> socket.socket:
+async def _connect(
+    loop: asyncio.AbstractEventLoop, proxy: Proxy, check: AddressCheck | None
+) -> socket.socket:
     try:
         found = await loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
     except OSError:
         raise ProxyFailed("proxy_not_found") from None
-    for family, kind, protocol, _, address in found:
+    permitted = [each for each in found if check is None or _passes(check, each[4][0])]
+    if not permitted:
+        raise ProxyFailed("proxy_address_refused")
+    for family, kind, protocol, _, address in permitted:
         connection = socket.socket(family, kind, protocol)
         connection.setblocking(False)
         try:
@@ -85,6 +98,14 @@ async def _connect(loop: asyncio.AbstractEventLoop, proxy: Proxy) -> socket.sock
     raise ProxyFailed("proxy_unreachable")
 
 
+def _passes(check: AddressCheck, address: str | int) -> bool:
+    try:
+        check(ip_address(address))
+    except Exception:  # noqa: BLE001 - a check that fails must refuse, whatever it raised
+        return False
+    return True
+
+
 async def _log_in(
     loop: asyncio.AbstractEventLoop, connection: socket.socket, proxy: Proxy, target: str
 ) -> None:
@@ -98,6 +119,8 @@ async def _log_in(
             if answer.rest:
                 raise ProxyFailed("proxy_malformed")
             return
+        if answer.status == 401 and proxy.auth != "none":
+            raise ProxyFailed("proxy_login_refused")  # tinyproxy's word for a wrong password
         if answer.status != 407:
             raise ProxyFailed("proxy_refused")
         authorization = await asyncio.to_thread(login.go_on, answer.challenges)

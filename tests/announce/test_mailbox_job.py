@@ -105,6 +105,8 @@ class Site:
         self.subscription = Subscription.objects.create(
             mailbox=mailbox, state="active", ews_url="https://mail.example.com/"
         )
+        self.endpoint = Endpoint("https://mail.example.com/")
+        self.credentials = Credentials("basic", "anna", "secret")
         self.exchange, self.relay = Exchange(), Relay()
         self.standing: refusals.Standing | None = None
         self.pushers = {name: Pusher(self.relay, name) for name in ("apns", "fcm")}  # type: ignore
@@ -120,8 +122,8 @@ class Site:
         context = Context(
             subscription=self.subscription,
             mailbox=self.subscription.mailbox,
-            endpoint=Endpoint("https://mail.example.com/"),
-            credentials=Credentials("basic", "anna", "secret"),
+            endpoint=self.endpoint,
+            credentials=self.credentials,
             standing=self.standing,
             unlisted=False,
             works=(work,),

@@ -56,6 +56,12 @@ class Phone:
         assert current.swap(mailbox.pk, mailbox.current_subscription, subscription.id)
         return subscription
 
+    def prove(self, **address: Any) -> None:
+        """Bring credentials and where content is to go; Exchange has nothing against them."""
+        assert self.checkin(**CREDENTIALS, **address).status_code == 200
+        assert registry.proved(uuid.UUID(self.id))
+        Subscription.objects.filter(owner_id=self.id, state="pending").update(state="ended")
+
 
 CREDENTIALS = {
     "email": "anna@example.com",
@@ -282,14 +288,31 @@ def test_whoever_has_only_the_secret_leads_no_content_away(phone: Phone) -> None
     phone.join()
     assert phone.checkin(push_token="ab" * 32).json()["do"] == "nothing"  # as it was
     assert phone.checkin(push_token="cd" * 32).json()["do"] == "send_credentials"
-    registry.proved(uuid.UUID(phone.id))
+    phone.prove(push_token="cd" * 32)
     key = ECKey.generate_key("P-256").as_dict(private=False)
     assert phone.checkin(content_key=key).json()["do"] == "send_credentials"
     device = Device.objects.get()
     assert device.proved_at is not None
     assert device.proved_at <= timezone.now() - timedelta(hours=24)
-    registry.proved(uuid.UUID(phone.id))
+    phone.prove(push_token="cd" * 32, content_key=key)
     assert phone.checkin(content_key=key, push_token="ef" * 32).json()["do"] == "nothing"
+
+
+def test_a_proof_vouches_only_for_the_key_that_came_with_it(phone: Phone) -> None:
+    """Else the owner's next credentials would prove a key that somebody else has put there."""
+    phone.join()
+    theirs = ECKey.generate_key("P-256").as_dict(private=False)
+    assert phone.checkin(content_key=theirs).status_code == 200
+    refused = phone.checkin(**CREDENTIALS)
+    assert (refused.status_code, refused.json()["code"]) == (400, "address_needed")
+    assert phone.checkin(**CREDENTIALS, push_token="ab" * 32).status_code == 200
+    assert Device.objects.get().content_key == ""
+    # While that proof is under way, another one is put there.
+    assert phone.checkin(content_key=theirs).status_code == 200
+    assert not registry.proved(uuid.UUID(phone.id))
+    mine = ECKey.generate_key("P-256").as_dict(private=False)
+    phone.prove(push_token="ab" * 32, content_key=mine)
+    assert json.loads(Device.objects.get().content_key) == mine
 
 
 def test_a_content_key_with_its_private_half_or_off_the_curve_is_refused(phone: Phone) -> None:

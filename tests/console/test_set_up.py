@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 from django.test import Client
+from pytest_django.fixtures import Settings
 
 from apps.administrators.roles import Role
 from apps.audit.models import AuditEntry
+from apps.exchange.gateway import Gateway
 from apps.lab.ca import LabCa
+from apps.subscriptions.way import endpoint_of, proxy_of
 from apps.tenants.mail_systems import add_mail_system
 from apps.tenants.models import ApiToken, MailSystem
 from apps.tenants.tokens import authenticate, issue_token
+from apps.wire.proxy import Proxy
 from tests.console.people import BASE, World, signed_in
 
 TOKENS = f"{BASE}tenants/apitoken/"
@@ -143,6 +147,117 @@ def test_private_addresses_are_a_system_administrators_word(admin: Client, world
     assert row.allow_private
     admin.post(f"{SYSTEMS}{row.pk}/change/", system())
     assert MailSystem.objects.get().allow_private
+
+
+def way(**changes: str) -> dict[str, str]:
+    return system(
+        proxy_url="http://proxy.example.com:8080/",
+        proxy_auth="basic",
+        proxy_user="ens-svc",
+        proxy_password="Secret-of-the-proxy",
+        tls_floor="1.0",
+        gateway="on",
+        gateway_headers="X-Device-Id: {eas_id}\nX-Phone: {model}/{os_version}",
+        gateway_refusals="449, 403",
+    ) | {name: value for name, value in changes.items() if value is not None}
+
+
+def test_the_way_to_exchange(world: World) -> None:
+    chief = signed_in(world.people[Role.SYSTEM_ADMINISTRATOR])
+    assert chief.post(f"{SYSTEMS}add/", way()).status_code == 302
+    row = MailSystem.objects.get()
+    endpoint = endpoint_of(row, "https://mail.example.com/EWS/Exchange.asmx")
+    assert endpoint.proxy == Proxy(
+        "proxy.example.com", 8080, "basic", "ens-svc", "Secret-of-the-proxy"
+    )
+    assert endpoint.tls_floor == "1.0"
+    assert endpoint.gateway == Gateway(
+        (("X-Device-Id", "{eas_id}"), ("X-Phone", "{model}/{os_version}")), (403, 449)
+    )
+    assert b"Secret" not in bytes(row.sealed_proxy_login or b"")
+    page = chief.get(f"{SYSTEMS}{row.pk}/change/").content
+    assert b"ens-svc" in page and b"Secret" not in page
+    entry = AuditEntry.objects.get(action="mail_system.create")
+    assert "1.0" in str(entry.after) and "Secret" not in str(vars(entry))
+    # Nothing typed anew: the login stays.
+    assert chief.post(f"{SYSTEMS}{row.pk}/change/", way(proxy_password="")).status_code == 302
+    assert proxy_of(MailSystem.objects.get()) == endpoint.proxy
+    # But not for another proxy, which would learn it.
+    away = way(proxy_password="", proxy_url="http://other.example.com:8080")
+    assert b"Type it once more" in chief.post(f"{SYSTEMS}{row.pk}/change/", away).content
+    none = system(proxy_url="", proxy_auth="none", proxy_user="", tls_floor="1.2")
+    assert chief.post(f"{SYSTEMS}{row.pk}/change/", none).status_code == 302
+    plain = endpoint_of(MailSystem.objects.get(), endpoint.url)
+    assert (plain.proxy, plain.tls_floor, plain.gateway) == (None, "1.2", None)
+    # Read anew from the page it was: nothing changes by saving.
+    assert MailSystem.objects.get().sealed_proxy_login is None
+
+
+def test_a_login_of_another_row_opens_nothing(world: World) -> None:
+    chief = signed_in(world.people[Role.SYSTEM_ADMINISTRATOR])
+    chief.post(f"{SYSTEMS}add/", way(proxy_auth="ntlm"))
+    other = add_mail_system(world.mine, "Other", ["other.example.com"])
+    row = MailSystem.objects.get(name="Headquarters")
+    MailSystem.objects.filter(pk=other.pk).update(
+        proxy_url=row.proxy_url, proxy_auth="ntlm", sealed_proxy_login=row.sealed_proxy_login
+    )
+    # And the account of the service does not log in instead.
+    assert proxy_of(MailSystem.objects.get(pk=other.pk)) == Proxy("proxy.example.com", 8080)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"proxy_url": "https://proxy.example.com"},
+        {"proxy_url": "http://me:too@proxy.example.com"},
+        {"proxy_url": "http://proxy.example.com/pac"},
+        {"proxy_user": ""},
+        {"proxy_auth": "digest"},
+        {"tls_floor": "0.9"},
+        {"gateway_headers": "Authorization: {eas_id}"},
+        {"gateway_headers": "X-Forwarded-For: {eas_id}"},
+        {"gateway_headers": "X-Id: always"},
+        {"gateway_headers": "X-Id: {password}"},
+        {"gateway_headers": "X-Id: {eas_id"},
+        {"gateway_headers": "X-Id: {eas_id}\nx-id: {uem_id}"},
+        {"gateway_headers": "no header"},
+        {"gateway_headers": "X-Id: {eas_id}\tand"},
+        {"gateway_refusals": "401"},
+        {"gateway_refusals": "503"},
+        {"gateway_refusals": "everything"},
+    ],
+)
+def test_what_is_no_way_to_exchange(world: World, wrong: dict[str, str]) -> None:
+    chief = signed_in(world.people[Role.SYSTEM_ADMINISTRATOR])
+    page = chief.post(f"{SYSTEMS}add/", way(**wrong))
+    assert page.status_code == 200 and not MailSystem.objects.exists()
+
+
+def test_a_proxy_is_a_system_administrators_word(admin: Client) -> None:
+    assert admin.post(f"{SYSTEMS}add/", way()).status_code == 302
+    row = MailSystem.objects.get()
+    assert (row.proxy_url, row.proxy_auth, row.sealed_proxy_login) == ("", "none", None)
+    assert (row.gateway, row.tls_floor) == (True, "1.0")
+    assert b"proxy_password" not in admin.get(f"{SYSTEMS}{row.pk}/change/").content
+
+
+@pytest.mark.parametrize(
+    "loosened", [{"tls_floor": "1.1"}, {"gateway": ""}, {"proxy_url": "http://other:1"}]
+)
+def test_what_loosens_the_way_wants_a_step_up(
+    world: World, settings: Settings, loosened: dict[str, str]
+) -> None:
+    chief = signed_in(world.people[Role.SYSTEM_ADMINISTRATOR])
+    now = way(tls_floor="1.2", proxy_auth="none", proxy_user="", proxy_password="")
+    now |= {"proxy_url": "http://proxy.example.com:8080", "gateway_refusals": "403, 449"}
+    chief.post(f"{SYSTEMS}add/", now)
+    row = MailSystem.objects.get()
+    settings.ACCOUNT_REAUTHENTICATION_TIMEOUT = -1
+    url = f"{SYSTEMS}{row.pk}/change/"
+    assert "/account/again/" in chief.post(url, now | loosened)["Location"]
+    assert MailSystem.objects.get().tls_floor == "1.2" and MailSystem.objects.get().gateway
+    assert chief.post(url, now | {"name": "Renamed"})["Location"].endswith("mailsystem/")
+    assert MailSystem.objects.get().name == "Renamed"
 
 
 def test_the_apps_configuration_as_files(admin: Client, world: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from apps.console import words
 from apps.devices.models import Device, DeviceState
+from apps.exchange import errors
 from apps.history.stories import Entry
 from apps.subscriptions.models import Subscription, SubscriptionState
 
@@ -20,7 +21,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def codes(page: str, head: str) -> list[str]:
     """The first column of the table with this head."""
     table = (DOCS / page).read_text("utf-8").split(head)[1].split("\n\n")[0]
-    return re.findall(r"^ *\| `([a-z_]+)` \|", table, re.MULTILINE)
+    cells = re.findall(r"^ *\| ((?:`[a-z_]+`(?:, )?)+) \|", table, re.MULTILINE)
+    return [code for cell in cells for code in re.findall(r"`([a-z_]+)`", cell)]
 
 
 def test_every_documented_reason_and_alert_has_words_and_advice() -> None:
@@ -29,6 +31,18 @@ def test_every_documented_reason_and_alert_has_words_and_advice() -> None:
     assert len(refusals) > 10 and len(alerts) > 8
     assert not [code for code in refusals if not words.reason(code).advice]
     assert not [code for code in alerts if not words.ALERTS[code].advice]
+
+
+def test_whatever_an_exchange_refuses_is_told_to_phones_and_administrators() -> None:
+    told = codes("device-api.md", "| `code` of a refused join | meaning |")
+    told += codes("operations.md", "| reason | what Exchange said | what ENS does | what to do |")
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    found = {kind.default_code for kind in kinds if issubclass(kind, errors.ExchangeError)}
+    # The base class is never raised; an item that is gone is nobody's trouble.
+    found -= {"exchange_error", "item_not_found"}
+    assert len(found) > 12
+    assert found - set(told) == set()
+    assert not [code for code in found if not words.reason(code).advice]
 
 
 def test_every_state_has_words_and_a_look() -> None:

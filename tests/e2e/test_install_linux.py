@@ -116,8 +116,10 @@ class Ground:
         for directory in (self.home, *self.home.parents):
             if directory.stat().st_uid == self.home.stat().st_uid and directory != Path("/tmp"):
                 directory.chmod(directory.stat().st_mode | 0o011)
-        subprocess.run(["nginx", "-t", "-q", "-c", str(file)], check=True, timeout=20)
-        self.run(f"{root.name}-nginx", ["nginx", "-c", str(file)])
+        subprocess.run(
+            [units.system_program("nginx"), "-t", "-q", "-c", str(file)], check=True, timeout=20
+        )
+        self.run(f"{root.name}-nginx", [units.system_program("nginx"), "-c", str(file)])
 
     def get(self, url: str) -> requests.Response:
         """A GET that trusts our CA."""
@@ -143,8 +145,7 @@ class Ground:
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     skip_without_servers()
     for program in ("nginx", "systemd-analyze", "logrotate"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
+        units.system_program(program)
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("install")
         made = Ground(home)
@@ -325,7 +326,7 @@ def _units_are_sound(root: Path) -> None:
 def _rotation_is_understood(root: Path) -> None:
     state = root / "rotated"
     done = subprocess.run(
-        ["logrotate", "--debug", "--state", str(state), str(root / "etc/logrotate.d/ens")],
+        [units.system_program("logrotate"), "--debug", "--state", str(state), str(root / "etc/logrotate.d/ens")],
         capture_output=True, text=True, check=False, timeout=20,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

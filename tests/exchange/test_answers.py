@@ -14,6 +14,7 @@ from apps.exchange.errors import (
     ItemNotFound,
     MailboxMoving,
     MailboxNotFound,
+    NonPrimaryAddress,
     NotEws,
     NotThisMailbox,
     ServerBusy,
@@ -89,7 +90,7 @@ class TestBackOff:
 
     def test_unsaid(self) -> None:
         with pytest.raises(ServerBusy) as caught:
-            subscribe.parse(answers.fault("ErrorExceededConnectionCount"))
+            subscribe.parse(answers.fault("ErrorServerBusy"))
         assert caught.value.back_off_s == 30.0
 
 
@@ -132,7 +133,6 @@ class TestProof:
         "code",
         [
             "ErrorAccessDenied",
-            "ErrorNonExistentMailbox",
             "ErrorItemNotFound",
             "ErrorFolderNotFound",
         ],
@@ -147,6 +147,24 @@ class TestProof:
     def test_trouble_proves_nothing(self, code: str, kind: type[ExchangeError]) -> None:
         with pytest.raises(kind):
             self.prove(answers.folder("A"), answers.folder_error(code))
+
+    def test_nobody_s_address(self) -> None:
+        with pytest.raises(MailboxNotFound):
+            self.prove(answers.folder("A"), answers.folder_error("ErrorNonExistentMailbox"))
+
+    @pytest.mark.parametrize("as_fault", [False, True])
+    @pytest.mark.parametrize("primary", ["anna@example.com", ""])
+    def test_an_alias(self, primary: str, as_fault: bool) -> None:
+        values = answers.value("Primary", primary)
+        code = "ErrorNonPrimarySmtpAddress"
+        error = answers.error("GetFolder", code, "<m:Folders/>", values)
+        with pytest.raises(NonPrimaryAddress) as caught:
+            if as_fault:
+                get_folder.parse_proof(answers.fault(code, values))
+            self.prove(answers.folder("A"), error)
+        assert (caught.value.primary, caught.value.code) == (primary, "mailbox_not_found")
+        assert not caught.value.transient
+        assert "anna" not in f"{caught.value!r}{caught.value}"
 
     def test_no_mailbox_of_ones_own(self) -> None:
         with pytest.raises(MailboxNotFound):

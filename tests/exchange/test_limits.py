@@ -7,8 +7,16 @@ import time
 
 import pytest
 
-from apps.exchange import limits
-from apps.exchange.errors import CredentialsRefused, ExchangeError, ServerBusy, Unreachable
+from apps.exchange import limits, places
+from apps.exchange.errors import (
+    CredentialsRefused,
+    ExchangeError,
+    MailboxMoving,
+    ServerBusy,
+    TooManyConnections,
+    TooManyObjects,
+    Unreachable,
+)
 from apps.exchange.interface import Credentials, Described, Endpoint
 from apps.exchange.limits import LimitedServer
 
@@ -51,9 +59,18 @@ def server(inner: Server) -> LimitedServer:
     return LimitedServer(inner, at_once=3)  # type: ignore[arg-type]
 
 
-async def ask(server: LimitedServer, endpoint: Endpoint = SLOW, deadline_s: float = 5.0) -> str:
+def user(number: int) -> Credentials:
+    return Credentials("basic", f"user{number}", "x")
+
+
+async def ask(
+    server: LimitedServer,
+    endpoint: Endpoint = SLOW,
+    deadline_s: float = 5.0,
+    who: Credentials = ANNA,
+) -> str:
     try:
-        await server.describe(endpoint, ANNA, [], True, deadline_s)
+        await server.describe(endpoint, who, [], True, deadline_s)
     except ExchangeError as error:
         return error.code
     return "ok"
@@ -63,7 +80,7 @@ async def test_calls_to_one_host_are_limited_and_the_others_go_on(
     server: LimitedServer, inner: Server
 ) -> None:
     inner.takes_s = 0.2
-    slow = [asyncio.create_task(ask(server)) for _ in range(9)]
+    slow = [asyncio.create_task(ask(server, who=user(n))) for n in range(9)]
     await asyncio.sleep(0.01)
     assert inner.under_way == 3
     began = time.monotonic()
@@ -76,15 +93,16 @@ async def test_waiting_for_a_place_counts_in_the_deadline(
     server: LimitedServer, inner: Server
 ) -> None:
     inner.takes_s = 1.0
-    hold = [asyncio.create_task(ask(server)) for _ in range(3)]
+    hold = [asyncio.create_task(ask(server, who=user(n))) for n in range(3)]
     await asyncio.sleep(0.01)
     assert await ask(server, deadline_s=0.1) == "no_place_in_time"
     await asyncio.gather(*hold)
 
 
 async def test_a_throttled_account_is_left_alone_as_long_as_it_says_and_no_other(
-    server: LimitedServer, inner: Server
+    server: LimitedServer, inner: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(limits, "_PAUSE_S", 0.1)
     inner.error = ServerBusy(0.3)
     assert await ask(server) == "server_busy"
     inner.error = None
@@ -97,12 +115,79 @@ async def test_a_throttled_account_is_left_alone_as_long_as_it_says_and_no_other
     assert await ask(server) == "ok"
 
 
+async def test_who_is_refused_again_and_again_waits_longer_each_time(
+    server: LimitedServer, inner: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "_PAUSE_S", 0.02)
+    inner.error = ServerBusy(0.0)
+    pauses = []
+    for _ in range(4):
+        assert await ask(server) == "server_busy"
+        with pytest.raises(ServerBusy) as caught:
+            await server.describe(SLOW, ANNA, [], True, 5.0)
+        pauses.append(caught.value.back_off_s)
+        await asyncio.sleep(caught.value.back_off_s + 0.001)
+    assert inner.calls == 4
+    assert [round(pause / 0.02) for pause in pauses] == [1, 2, 4, 8]
+    inner.error = None
+    assert await ask(server) == "ok"
+    inner.error = ServerBusy(0.0)
+    assert await ask(server) == "server_busy"
+    with pytest.raises(ServerBusy) as caught:
+        await server.describe(SLOW, ANNA, [], True, 5.0)
+    assert caught.value.back_off_s <= 0.02
+
+
+@pytest.mark.parametrize(
+    "error", [ServerBusy(60.0), TooManyConnections(60.0), TooManyObjects(60.0)]
+)
+async def test_throttled_users_never_close_the_host(
+    server: LimitedServer, inner: Server, error: ServerBusy
+) -> None:
+    inner.error = error
+    assert {await ask(server, who=user(n)) for n in range(20)} == {error.code}
+    inner.error = None
+    assert await ask(server, who=BEN) == "ok"
+
+
+async def test_a_host_that_is_busy_for_two_is_left_alone_by_all(
+    server: LimitedServer, inner: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "_PAUSE_S", 0.05)
+    inner.error = ServerBusy(0.3, of_host=True)
+    assert await ask(server) == "server_busy"
+    # It may be what is behind this one's mailbox.
+    inner.error = None
+    assert await ask(server, who=BEN) == "ok"
+    inner.error = ServerBusy(0.3, of_host=True)
+    assert [await ask(server, who=user(n)) for n in range(2)] == ["server_busy"] * 2
+    calls = inner.calls
+    assert [await ask(server, who=user(n)) for n in range(2, 9)] == ["server_busy"] * 7
+    assert inner.calls == calls
+    await asyncio.sleep(0.31)
+    # One finds out.
+    inner.error, inner.takes_s = None, 0.05
+    answers = await asyncio.gather(*(ask(server, who=user(n)) for n in range(9, 13)))
+    assert sorted(answers) == ["ok"] + ["server_busy"] * 3
+    assert await ask(server, who=BEN) == "ok"
+
+
+async def test_nobody_is_left_alone_for_an_hour_because_of_one_answer(
+    server: LimitedServer, inner: Server
+) -> None:
+    inner.error = ServerBusy(3600.0, of_host=True)
+    assert [await ask(server, who=user(n)) for n in range(2)] == ["server_busy"] * 2
+    with pytest.raises(ServerBusy) as caught:
+        await server.describe(SLOW, BEN, [], True, 5.0)
+    assert caught.value.back_off_s <= 60.0
+
+
 async def test_a_server_that_does_not_answer_is_called_by_one_at_a_time(
     server: LimitedServer, inner: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "_OPEN_S", 0.2)
     inner.error = Unreachable()
-    assert [await ask(server) for _ in range(5)] == ["unreachable"] * 5
+    assert [await ask(server, who=user(n % 2)) for n in range(5)] == ["unreachable"] * 5
     assert await ask(server) == "breaker_open"
     assert inner.calls == 5
     await asyncio.sleep(0.21)
@@ -114,6 +199,43 @@ async def test_a_server_that_does_not_answer_is_called_by_one_at_a_time(
     assert [await ask(server) for _ in range(3)] == ["ok"] * 3
 
 
+@pytest.mark.parametrize("refusal", [CredentialsRefused(), MailboxMoving(), ServerBusy(0.0)])
+async def test_a_refusal_is_an_answer_too(
+    server: LimitedServer,
+    inner: Server,
+    refusal: ExchangeError,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "_OPEN_S", 0.1)
+    inner.error = Unreachable()
+    assert [await ask(server, who=user(n % 2)) for n in range(5)] == ["unreachable"] * 5
+    await asyncio.sleep(0.11)
+    inner.error = refusal
+    assert await ask(server) == refusal.code
+    inner.error = None
+    assert await ask(server, who=BEN) == "ok"
+
+
+async def test_one_mailbox_that_never_answers_closes_nothing(
+    server: LimitedServer, inner: Server
+) -> None:
+    inner.error = Unreachable()
+    assert [await ask(server) for _ in range(20)] == ["unreachable"] * 20
+    inner.error = None
+    assert await ask(server, who=BEN) == "ok"
+    assert server._hosts["slow.example"].places.limit == 3
+
+
+async def test_a_call_that_had_no_time_left_proves_nothing(
+    server: LimitedServer, inner: Server
+) -> None:
+    inner.error = Unreachable()
+    for number in range(9):
+        assert await ask(server, deadline_s=0.5, who=user(number)) == "unreachable"
+    inner.error = None
+    assert await ask(server) == "ok"
+
+
 async def test_refused_credentials_are_no_failure_of_the_server(
     server: LimitedServer, inner: Server
 ) -> None:
@@ -122,9 +244,47 @@ async def test_refused_credentials_are_no_failure_of_the_server(
     assert inner.calls == 10
 
 
-async def test_a_server_that_is_busy_for_everyone_is_left_alone(
-    server: LimitedServer, inner: Server
+async def test_trouble_of_two_users_halves_what_the_host_gets_and_it_recovers(
+    inner: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    inner.error = ServerBusy(0.0)
-    assert [await ask(server) for _ in range(5)] == ["server_busy"] * 5
-    assert await ask(server) == "breaker_open"
+    monkeypatch.setattr(places, "_HALVED_ONCE_S", 0.0)
+    server = LimitedServer(inner, at_once=64)  # type: ignore[arg-type]
+    inner.error = ServerBusy(0.0, of_host=True)
+    monkeypatch.setattr(limits, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(limits, "_HOST_PAUSE_S", 0.0)
+    found = []
+    for number in range(8):
+        await ask(server, who=user(number))
+        found.append(server._hosts["slow.example"].places.limit)
+    assert found == [64, 32, 16, 8, 4, 4, 4, 4]
+    assert "slow.example is slow or busy: 4 calls at once at most" in caplog.text
+    inner.error, inner.takes_s = None, 0.002
+    for _ in range(40):
+        await asyncio.gather(*(ask(server, who=user(n)) for n in range(100)))
+    assert server._hosts["slow.example"].places.limit == 64
+
+
+async def test_slow_answers_count_as_trouble(
+    inner: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_SLOW_S", 0.05)
+    server = LimitedServer(inner, at_once=64)  # type: ignore[arg-type]
+    assert await ask(server) == "ok"
+    inner.takes_s = 0.06
+    assert await ask(server) == "ok"
+    assert server._hosts["slow.example"].places.limit == 64
+    assert await ask(server, who=BEN) == "ok"
+    assert server._hosts["slow.example"].places.limit == 32
+
+
+async def test_what_is_remembered_is_bounded(
+    server: LimitedServer, inner: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "_ACCOUNTS", 50)
+    monkeypatch.setattr(limits, "_HOSTS", 20)
+    inner.error = ServerBusy(60.0)
+    for number in range(200):
+        await ask(server, who=user(number))
+        await ask(server, Endpoint(f"https://host{number}.example/EWS"))
+    assert len(server._hosts) <= 20
+    assert all(len(host._pauses) <= 50 for host in server._hosts.values())

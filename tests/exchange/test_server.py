@@ -16,6 +16,7 @@ import pytest
 from apps.exchange.errors import (
     AddressForbidden,
     CredentialsRefused,
+    EwsError,
     ExchangeError,
     Forbidden,
     NotEws,
@@ -153,24 +154,26 @@ def with_body(text: str) -> bytes:
 async def test_an_exchange_too_old_for_previews_is_asked_for_the_text(
     authority: Authority, code: str
 ) -> None:
-    turns = iter([soap(answers.fault(code), 500), soap(with_body("Hi")), soap(with_body("Hi"))])
+    # The one that answers first is newer than the one that the request is handed on to.
+    first = soap(answers.response("GetItem", answers.item("1")))
+    turns = iter([first, soap(answers.fault(code), 500), *[soap(with_body("Hi"))] * 2])
 
     async def answer(_operation: str) -> bytes:
         return next(turns)
 
     async with exchange(authority, answer) as (server, endpoint, site):
+        await server.describe(endpoint, ANNA, ["1"], False, 5)
         for _ in range(2):
             found = await server.describe(endpoint, ANNA, ["1"], False, 5, Extras(preview=True))
             assert found.items["1"].preview == "Hi"
     # It was not asked for what it does not know a second time.
-    assert [b"item:Preview" in seen.body for seen in site.requests] == [True, False, False]
-    assert [b"item:Body" in seen.body for seen in site.requests] == [False, True, True]
+    assert [b"item:Preview" in seen.body for seen in site.requests] == [False, True, False, False]
+    assert [b"item:Body" in seen.body for seen in site.requests] == [False, False, True, True]
 
 
 async def test_a_mail_too_large_for_a_preview_is_described_without(authority: Authority) -> None:
     turns = iter(
         [
-            soap(answers.fault("ErrorInvalidServerVersion"), 500),
             soap(with_body("x" * (MAX_RESPONSE_BYTES + 1))),
             soap(answers.response("GetItem", answers.item("1"))),
         ]
@@ -244,31 +247,67 @@ async def test_refusals(authority: Authority, raw: bytes, kind: type[ExchangeErr
     ("value", "seconds"),
     [
         ("7", 7.0),
-        ("", 30.0),
-        ("soon", 30.0),
-        ("-1", 30.0),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
         ("999999", 3600.0),
         ("Fri, 01 Jan 2100 00:00:00 GMT", 3600.0),
         ("Sat, 01 Jan 2000 00:00:00 GMT", 0.0),
-        ("Sat, 01 Jan 2000 00:00:00 -0000", 30.0),
+        ("Sat, 01 Jan 2000 00:00:00 -0000", None),
     ],
 )
 async def test_busy_by_status(
-    authority: Authority, status: int, value: str, seconds: float
+    authority: Authority, status: int, value: str, seconds: float | None
 ) -> None:
     raw = http_answer(status, b"busy", Retry_After=value)
     async with exchange(authority, always(raw)) as (server, endpoint, _):
         with pytest.raises(ServerBusy) as caught:
             await server.prove(endpoint, ANNA, "anna@example.com", 2)
-        assert caught.value.back_off_s == seconds
+        # What IIS says of itself passes within seconds.
+        default = 5.0 if status == 503 else 30.0
+        assert caught.value.back_off_s == (default if seconds is None else seconds)
+        assert caught.value.of_host is (status == 503)
 
 
-async def test_busy_by_fault(authority: Authority) -> None:
-    raw = answers.fault("ErrorServerBusy", answers.value("BackOffMilliseconds", "1500"))
-    async with exchange(authority, always(soap(raw, 500))) as (server, endpoint, _):
-        with pytest.raises(ServerBusy) as caught:
+@pytest.mark.parametrize(
+    ("code", "reason", "default_s"),
+    [
+        ("ErrorServerBusy", "server_busy", 30.0),
+        ("ErrorExceededConnectionCount", "too_many_connections", 5.0),
+        ("ErrorTooManyObjectsOpened", "too_many_objects", 30.0),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("as_fault", [False, True])
+async def test_busy_by_code(
+    authority: Authority, code: str, reason: str, default_s: float, wrapped: bool, as_fault: bool
+) -> None:
+    for hint, seconds in (("1500", 1.5), ("", default_s), ("-1", default_s), ("9e9", default_s)):
+        values = answers.value("BackOffMilliseconds", hint) if hint else ""
+        outer = code
+        if wrapped:
+            outer, values = (
+                "ErrorInternalServerError",
+                values + answers.value("InnerErrorResponseCode", code),
+            )
+        raw = soap(answers.fault(outer, values), 500)
+        if not as_fault:
+            raw = soap(answers.response("GetItem", answers.item_error(outer, values)))
+        async with exchange(authority, always(raw)) as (server, endpoint, _):
+            with pytest.raises(ServerBusy) as caught:
+                await server.describe(endpoint, ANNA, ["1"], True, 2)
+        assert (caught.value.code, caught.value.back_off_s) == (reason, seconds)
+        assert not caught.value.of_host
+
+
+@pytest.mark.parametrize("inner", ["", "ErrorInternalServerError", "ErrorNobodyKnows"])
+async def test_an_inner_code_that_says_nothing(authority: Authority, inner: str) -> None:
+    values = answers.value("InnerErrorResponseCode", inner) if inner else ""
+    raw = soap(answers.fault("ErrorInternalServerError", values), 500)
+    async with exchange(authority, always(raw)) as (server, endpoint, _):
+        with pytest.raises(EwsError) as caught:
             await server.describe(endpoint, ANNA, ["1"], True, 2)
-        assert caught.value.back_off_s == 1.5
+    assert caught.value.response_code == "ErrorInternalServerError" and caught.value.transient
 
 
 async def test_one_failure_ends_the_other_call(authority: Authority) -> None:

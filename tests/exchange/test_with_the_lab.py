@@ -12,6 +12,7 @@ import pytest
 
 from apps.exchange.errors import (
     CredentialsRefused,
+    MailboxNotFound,
     NotThisMailbox,
     ServerBusy,
     SubscriptionUrlRefused,
@@ -66,9 +67,37 @@ class TestProof:
     async def test_a_stranger_and_an_address_that_is_none(
         self, server: EwsServer, endpoint: Endpoint
     ) -> None:
-        for address in ("anna@example.com", "nobody@example.com", "<&>\"'\x00", ""):
+        for address in ("anna@example.com", "<&>\"'\x00", ""):
             with pytest.raises(NotThisMailbox):
                 await server.prove(endpoint, BEN, address, 5)
+        for address in ("nobody@example.com", "<&>\"'\x00@example.com"):
+            with pytest.raises(MailboxNotFound):
+                await server.prove(endpoint, BEN, address, 5)
+
+    @pytest.mark.parametrize("strict", [False, True])
+    async def test_a_changed_primary_address_and_an_alias(
+        self, strict: bool, endpoint: Endpoint
+    ) -> None:
+        """An alias is proved whether Exchange takes it or asks for the primary address."""
+        async with LabExchange(strict_aliases=strict) as lab:
+            lab.add_demo_accounts()
+            endpoint = Endpoint(lab.url, ca_pem=lab.ca_pem, exceptions=endpoint.exceptions)
+            server = EwsServer("0.1.0")
+            lab.change_address("anna@example.com", "anna.miller@example.com")
+            addresses = ["anna.miller@example.com", "anna@example.com", "A.Adler@example.com"]
+            proofs = {await server.prove(endpoint, ANNA, one, 5) for one in addresses}
+            assert len(proofs) == 1
+            for address in addresses:
+                with pytest.raises(NotThisMailbox):
+                    await server.prove(endpoint, BEN, address, 5)
+            lab.change_address("anna.miller@example.com", "a.m@example.com", keep_old=False)
+            with pytest.raises(MailboxNotFound):
+                await server.prove(endpoint, ANNA, "anna.miller@example.com", 5)
+            assert {await server.prove(endpoint, ANNA, "a.m@example.com", 5)} == proofs
+            asked = lab.counters()["calls"]["GetFolder"]
+            # An alias costs one call more where the primary address is asked for.
+            assert asked == (8 + 4 if strict else 8)
+            await server.close()
 
     @pytest.mark.parametrize("folder", ["inbox", ""], ids=["reviewer", "full access"])
     async def test_rights_are_not_ownership(

@@ -79,8 +79,10 @@ class Site:
         assert made is not None
         return made[0]
 
-    def begin(self, device: Device, credentials: Credentials = ANNA) -> Entry:
-        new = joining.begin(device, "anna@example.com", credentials)
+    def begin(
+        self, device: Device, credentials: Credentials = ANNA, address: str = "anna@example.com"
+    ) -> Entry:
+        new = joining.begin(device, address, credentials)
         return as_claimed(new)
 
     def deliver(self) -> None:
@@ -485,3 +487,95 @@ def _context_of_newest() -> Any:
     newest = LogEntry.objects.latest("pk")
     entry = Entry(newest.pk, MAIL, newest.partition, bytes(newest.payload), time.time(), 1)
     return load([entry])[newest.partition]
+
+
+# What Exchange says for a while, and the reason that the phone hears if it lasts.
+PASSING = [
+    ({"kind": "moving"}, "mailbox_moving"),
+    ({"kind": "error", "code": "ErrorMailboxMoveInProgress", "wrapped": True}, "mailbox_moving"),
+    ({"kind": "error", "code": "ErrorMailboxStoreUnavailable"}, "mailbox_store_unavailable"),
+    ({"kind": "error", "code": "ErrorMailboxFailover"}, "mailbox_store_unavailable"),
+    ({"kind": "busy"}, "server_busy"),
+    ({"kind": "too_many_requests"}, "server_busy"),
+    ({"kind": "unavailable"}, "server_busy"),
+    ({"kind": "error", "code": "ErrorExceededConnectionCount"}, "too_many_connections"),
+    ({"kind": "error", "code": "ErrorTooManyObjectsOpened"}, "too_many_objects"),
+    ({"kind": "error", "code": "ErrorExceededSubscriptionCount"}, "too_many_subscriptions"),
+]
+WHEN = [("GetFolder", *one) for one in PASSING] + [("Subscribe", *one) for one in PASSING[::3]]
+LASTING = [
+    ("ErrorNonExistentMailbox", "mailbox_not_found"),
+    ("ErrorMissingEmailAddress", "mailbox_not_found"),
+    ("ErrorPasswordExpired", "credentials_refused"),
+    ("ErrorAccessDenied", "exchange_forbidden"),
+    ("ErrorInvalidServerVersion", "exchange_version"),
+]
+
+
+@pytest.mark.parametrize(("operation", "trouble", "reason"), WHEN)
+async def test_passing_trouble_of_a_mailbox_is_waited_for(
+    site: Site, operation: str, trouble: dict[str, Any], reason: str
+) -> None:
+    site.lab.faults.add(seconds=600, operations=[operation], **trouble)
+    device = await in_database(site.enrol)
+    entry = await in_database(site.begin, device)
+    again = await site.joiner.finish(entry)
+    assert again is not None and 1 < again <= 60
+    proved = operation == "Subscribe"
+    assert await in_database(state, device) == ("active" if proved else "joining", "")
+    site.lab.faults.clear()
+    assert await site.joiner.finish(entry) is None
+    assert await in_database(state, device) == ("active", "")
+    assert site.held() == 1
+
+
+@pytest.mark.parametrize(("trouble", "reason"), PASSING)
+async def test_passing_trouble_that_lasts_is_told_by_its_name(
+    site: Site, trouble: dict[str, Any], reason: str
+) -> None:
+    site.lab.faults.add(seconds=600, operations=["GetFolder"], **trouble)
+    device = await in_database(site.enrol)
+    entry = await in_database(site.begin, device)
+    long_ago = timezone.now() - joining.PATIENCE - timedelta(seconds=1)
+    await in_database(Subscription.objects.update, created_at=long_ago)
+    assert await site.joiner.finish(entry) is None
+    assert await in_database(state, device) == ("refused", reason)
+
+
+@pytest.mark.parametrize(("code", "reason"), LASTING)
+async def test_lasting_trouble_of_a_mailbox_is_told_at_once(
+    site: Site, code: str, reason: str
+) -> None:
+    site.lab.faults.add("error", 600, code=code)
+    device = await in_database(site.enrol)
+    entry = await in_database(site.begin, device)
+    assert await site.joiner.finish(entry) is None
+    assert await in_database(state, device) == ("refused", reason)
+    assert await in_database(SealedCredential.objects.count) == 0
+
+
+async def test_a_device_that_was_fine_outlives_a_move_of_its_mailbox(site: Site) -> None:
+    device = await in_database(site.enrol)
+    assert await site.joiner.finish(await in_database(site.begin, device)) is None
+    site.lab.faults.add("moving", 600)
+    proof = await in_database(site.begin, device)
+    long_ago = timezone.now() - joining.PATIENCE - timedelta(seconds=1)
+    await in_database(Subscription.objects.update, created_at=long_ago)
+    assert await site.joiner.finish(proof) is None
+    assert await in_database(state, device) == ("active", "")
+
+
+@pytest.mark.parametrize("address", ["a.adler@example.com", "anna@example.com"])
+async def test_an_alias_and_an_address_that_was_changed_join(site: Site, address: str) -> None:
+    site.lab.change_address("anna@example.com", "anna.miller@example.com")
+    device = await in_database(lambda: site.enrol(address=address))
+    entry = await in_database(lambda: site.begin(device, ANNA, address))
+    assert await site.joiner.finish(entry) is None
+    assert await in_database(state, device) == ("active", "")
+
+
+async def test_an_address_that_was_changed_for_good_is_told(site: Site) -> None:
+    site.lab.change_address("anna@example.com", "anna.miller@example.com", keep_old=False)
+    device = await in_database(site.enrol)
+    assert await site.joiner.finish(await in_database(site.begin, device)) is None
+    assert await in_database(state, device) == ("refused", "mailbox_not_found")

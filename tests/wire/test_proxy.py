@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import traceback
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from apps.wire.client import Client, Request, Tls
-from apps.wire.errors import ConnectFailed, DeadlineExceeded, ProxyFailed, TlsFailed, WireError
+from apps.wire.errors import (
+    AddressRefused,
+    ConnectFailed,
+    DeadlineExceeded,
+    ProtocolFailed,
+    ProxyFailed,
+    TlsFailed,
+    WireError,
+)
 from apps.wire.proxy import Proxy, ProxyAuth
 from tests.wire.proxies import ACCOUNTS, PASSWORD, USER, connect_proxy
 from tests.wire.servers import Authority, Seen, http_answer, http_site
@@ -175,6 +186,99 @@ def test_secrets_are_not_shown() -> None:
     assert "Secret" not in shown and "svc-ens" not in shown
 
 
-async def test_an_address_check_and_a_proxy_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="proxy"):
-        Client(lambda _address: None, proxy=Proxy("127.0.0.1", 8080))
+def no_loopback(address: IPv4Address | IPv6Address) -> None:
+    if address.is_loopback:
+        raise AddressRefused
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "127.1", "0x7f.1", "0177.0.0.1", "2130706433", "127.0.0.1.", "00127.0.0.1"),
+        *("[::1]", "[0:0:0:0:0:0:0:1]", "localhost", "LocalHost.", "a.localhost"),
+    ],
+)
+async def test_a_proxy_is_not_asked_for_what_the_check_refuses(host: str) -> None:
+    async with http_site(echo) as site, connect_proxy("none", site.port) as proxy:
+        client = Client(no_loopback, proxy=proxy_at(proxy.port, "none"))
+        with pytest.raises(AddressRefused):
+            await client.perform(Request("GET", f"http://{host}/", schemes=("http",)))
+        await client.close()
+    assert (proxy.targets, proxy.heads, site.connections) == ([], [], 0)
+
+
+@pytest.mark.parametrize("host", ["127%2e0.0.1", "a_b%00", "[fe80::1%25lo]", "a;b", "-a", "a..b:c"])
+async def test_a_host_that_proxies_may_read_in_some_other_way_is_not_asked_for(host: str) -> None:
+    async with connect_proxy("none") as proxy:
+        client = Client(no_loopback, proxy=proxy_at(proxy.port, "none"))
+        with pytest.raises((ProtocolFailed, AddressRefused)):
+            await client.perform(Request("GET", f"http://{host}/", schemes=("http",)))
+        await client.close()
+    assert proxy.heads == []
+
+
+async def test_a_name_that_is_unknown_here_is_left_to_the_proxy() -> None:
+    async with http_site(echo) as site, connect_proxy("none", site.port) as proxy:
+        client = Client(no_loopback, proxy=proxy_at(proxy.port, "none"))
+        request = Request("POST", f"http://{HOST}/", body=b"x", schemes=("http",))
+        assert (await client.perform(request)).body == b"x"
+        await client.close()
+    assert proxy.targets == [f"{HOST}:80"]
+
+
+class Resolver(asyncio.SelectorEventLoop):
+    """A loop in which one name has the addresses that the test says, in turn."""
+
+    answers: ClassVar[list[list[str]]] = []
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+        if host != "mail.example.com":
+            return await super().getaddrinfo(host, port, **options)
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        ([["192.0.2.1"]], 2),
+        ([["127.0.0.1"]], 0),
+        ([["192.0.2.1", "127.0.0.1"]], 0),  # the proxy may take either
+        ([["192.0.2.1"], ["127.0.0.1"]], 1),  # and it may be another one the next time
+    ],
+)
+def test_a_name_is_looked_up_here_before_each_tunnel(answers: list[list[str]], asked: int) -> None:
+    Resolver.answers = answers
+
+    async def leave(_seen: Seen) -> bytes:
+        return http_answer(200, Connection="close")
+
+    async def run() -> int:
+        async with http_site(leave) as site, connect_proxy("none", site.port) as proxy:
+            client = Client(no_loopback, proxy=proxy_at(proxy.port, "none"))
+            for _ in range(2):
+                with suppress(AddressRefused):
+                    request = Request("GET", "http://mail.example.com/", schemes=("http",))
+                    await client.perform(request)
+            await client.close()
+            return len(proxy.targets)
+
+    with asyncio.Runner(loop_factory=Resolver) as runner:
+        assert runner.run(run()) == asked
+
+
+async def test_the_address_of_the_proxy_is_checked_by_its_own_rule() -> None:
+    def nobody(_address: IPv4Address | IPv6Address) -> None:
+        raise AddressRefused
+
+    async with http_site(echo) as site, connect_proxy("none", site.port) as proxy:
+        request = Request("GET", f"http://{HOST}/", schemes=("http",))
+        client = Client(proxy=proxy_at(proxy.port, "none"), check_proxy=nobody)
+        with pytest.raises(ProxyFailed) as failed:
+            await client.perform(request)
+        assert failed.value.code == "proxy_address_refused"
+        assert proxy.heads == []
+        await client.close()
+        client = Client(proxy=proxy_at(proxy.port, "none"), check_proxy=lambda _address: None)
+        assert (await client.perform(request)).status == 200
+        await client.close()

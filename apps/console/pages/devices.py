@@ -24,7 +24,7 @@ from apps.console import tables, words
 from apps.console.base import ConsoleAdmin, audit
 from apps.console.chosen import administrator_of, chosen_og, user_of
 from apps.console.site import refused, show, site
-from apps.devices import blocks
+from apps.devices import blocks, registry
 from apps.devices.labels import label_of
 from apps.devices.models import Device, DeviceState
 from apps.devices.registry import user_hmac
@@ -453,7 +453,7 @@ def _each(one: Callable[[Device, By, bool], Outcome]) -> _Do:
 def _block(device: Device, who: By, shred: bool) -> Outcome:
     done = device_actions.block(device, who, shred_now=shred)
     # In a part of a bulk another row of the same phone may have taken this one along.
-    was = device.state == DeviceState.BLOCKED
+    was = device.state == DeviceState.BLOCKED and not registry.held_by_gateway(device)
     return Outcome(device.pk, device.pk in done or not was, "" if not was else "blocked_already")
 
 
@@ -462,7 +462,8 @@ def _unblock(device: Device, who: By, shred: bool) -> Outcome:
     if done or device.state != DeviceState.BLOCKED:
         return Outcome(device.pk, done, "not_blocked")
     freed = Device.objects.filter(pk=device.pk).exclude(state=DeviceState.BLOCKED).exists()
-    return Outcome(device.pk, freed, "blocked_above")
+    held = registry.held_by_gateway(device)
+    return Outcome(device.pk, freed, "held_by_gateway" if held else "blocked_above")
 
 
 def _remove(device: Device, who: By, shred: bool) -> Outcome:

@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='device',
             name='label_kind',
-            field=models.CharField(blank=True, default='', max_length=12),
+            field=models.CharField(blank=True, db_default='', default='', max_length=12),
         ),
         migrations.AddField(
             model_name='device',

@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='sign',
             name='mark',
-            field=models.CharField(blank=True, default='', max_length=128),
+            field=models.CharField(blank=True, db_default='', default='', max_length=128),
         ),
         migrations.AlterField(
             model_name='deadletter',

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from apps.exchange.errors import ExchangeError, NotEws, NotThisMailbox
+from apps.exchange.errors import ExchangeError, MailboxNotFound, NotEws, NotThisMailbox
 from apps.exchange.ews import soap
 from apps.exchange.interface import Proof
 
@@ -36,6 +36,8 @@ def parse_proof(raw: bytes) -> Proof:
 
     Raises:
         NotThisMailbox: the claimed address is somebody else's.
+        NonPrimaryAddress: the claimed address is an alias; ask for the primary one.
+        MailboxNotFound: the claimed address is nobody's, or the caller has no mailbox.
         ExchangeError: the caller's own Inbox, or the whole request, was refused.
     """
     messages = soap.response_messages(raw, "GetFolder")
@@ -44,7 +46,7 @@ def parse_proof(raw: bytes) -> Proof:
     own = _folder_id(soap.checked(messages[0]))
     try:
         claimed = _folder_id(soap.checked(messages[1]))
-    except NotEws:
+    except (NotEws, MailboxNotFound):
         raise
     except ExchangeError as error:
         if error.transient:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from apps.exchange.errors import (
     EwsError,
     ExchangeError,
+    NonPrimaryAddress,
     NotEws,
     NotThisMailbox,
     VersionRefused,
 )
-from apps.exchange.ews import find_item, get_folder, get_item, subscribe
+from apps.exchange.ews import find_item, get_folder, get_item, subscribe, versions
 from apps.exchange.interface import (
     NO_EXTRAS,
     Credentials,
@@ -22,6 +24,7 @@ from apps.exchange.interface import (
     Extras,
     Item,
     Joined,
+    Product,
     Proof,
 )
 from apps.exchange.transport import Transport
@@ -34,7 +37,6 @@ _NOT_UNDERSTOOD = {
     "ErrorInvalidRequest",
     "ErrorInvalidPropertyRequest",
 }
-_OLD_FOR_S = 3600.0
 
 
 class EwsServer:
@@ -47,15 +49,32 @@ class EwsServer:
 
     def __init__(self, version: str, *, max_host_connections: int = 0) -> None:
         self._transport = Transport(version, max_host_connections=max_host_connections)
-        # Servers too old for previews, until when they need not be asked again.
-        self._old_hosts: dict[str, float] = {}
+        self._versions = versions.KnownVersions()
 
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
     ) -> Proof:
-        """See `MailServer.prove`. One GetFolder names both Inboxes."""
+        """See `MailServer.prove`. One GetFolder names both Inboxes.
+
+        A second one does where Exchange wants the primary address and names it: that of an alias,
+        or after the address was changed. Whose alias it is, it knows; whether that is the caller's
+        own mailbox is proved as ever.
+        """
         if "@" not in address:
             raise NotThisMailbox
+        end = asyncio.get_running_loop().time() + deadline_s
+        try:
+            return await self._prove(endpoint, credentials, address, deadline_s)
+        except NonPrimaryAddress as alias:
+            if "@" not in alias.primary:
+                raise
+            primary = alias.primary
+        left = end - asyncio.get_running_loop().time()
+        return await self._prove(endpoint, credentials, primary, left)
+
+    async def _prove(
+        self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
+    ) -> Proof:
         body = get_folder.proof_request(address)
         return get_folder.parse_proof(await self._call(endpoint, credentials, body, deadline_s))
 
@@ -116,6 +135,11 @@ class EwsServer:
         items = await self._items(endpoint, credentials, found, end - loop.time(), extras)
         return [item for item in items.values() if not item.is_read]
 
+    def products(self, url: str) -> tuple[Product, ...]:
+        """See `MailServer.products`."""
+        seen = self._versions.of(_host(url))
+        return tuple(Product(str(version), version.supported) for version in seen)
+
     async def close(self) -> None:
         """Close all connections; calls under way fail as Unreachable."""
         await self._transport.close()
@@ -154,8 +178,8 @@ class EwsServer:
         end = asyncio.get_running_loop().time() + deadline_s
         ways: list[get_item.Previews] = ["none"]
         if extras.preview:
-            old = self._old_hosts.get(endpoint.url, 0.0) > asyncio.get_running_loop().time()
-            ways = ["body", "none"] if old else ["property", "body", "none"]
+            newer = self._versions.have_previews(_host(endpoint.url))
+            ways = ["property", "body", "none"] if newer else ["body", "none"]
         for way in ways:
             body = get_item.request(ids, way, conversations=extras.conversation)
             left = end - asyncio.get_running_loop().time()
@@ -166,14 +190,19 @@ class EwsServer:
                 if way == "none" or error.transient:
                     raise
                 if way == "property" and _is_too_new(error):
-                    known_until = asyncio.get_running_loop().time() + _OLD_FOR_S
-                    self._old_hosts[endpoint.url] = known_until
+                    self._versions.refused(_host(endpoint.url))
         raise AssertionError("the last way returns or raises")
 
     async def _call(
         self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
     ) -> bytes:
-        return (await self._transport.post(endpoint, credentials, body, deadline_s)).body
+        answer = (await self._transport.post(endpoint, credentials, body, deadline_s)).body
+        self._versions.learn(_host(endpoint.url), answer)
+        return answer
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.lower()
 
 
 def _is_too_new(error: ExchangeError) -> bool:

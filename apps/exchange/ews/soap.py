@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 from lxml import etree
 
 from apps.exchange.errors import (
+    BRIEF_BACK_OFF_S,
     DEFAULT_BACK_OFF_S,
     MAX_BACK_OFF_S,
     CredentialsRefused,
@@ -24,10 +25,13 @@ from apps.exchange.errors import (
     ItemNotFound,
     MailboxMoving,
     MailboxNotFound,
+    NonPrimaryAddress,
     NotEws,
     ServerBusy,
     StoreUnavailable,
     SubscriptionUrlRefused,
+    TooManyConnections,
+    TooManyObjects,
     TooManySubscriptions,
     VersionRefused,
 )
@@ -68,6 +72,13 @@ _PARSER = etree.XMLParser(
     remove_pis=True,
 )
 
+_WRAPPER = "ErrorInternalServerError"
+# With the seconds to wait where the answer names none.
+_BUSY: tuple[tuple[frozenset[str], type[ServerBusy], float], ...] = (
+    (response_codes.BUSY, ServerBusy, DEFAULT_BACK_OFF_S),
+    (response_codes.TOO_MANY_CONNECTIONS, TooManyConnections, BRIEF_BACK_OFF_S),
+    (response_codes.TOO_MANY_OBJECTS, TooManyObjects, DEFAULT_BACK_OFF_S),
+)
 _TYPED: dict[frozenset[str], type[ExchangeError]] = {
     response_codes.CREDENTIALS: CredentialsRefused,
     response_codes.FORBIDDEN: Forbidden,
@@ -197,8 +208,12 @@ def error_for(response_code: str, details: etree._Element) -> ExchangeError:
     `details` is searched for BackOffMilliseconds:
     https://learn.microsoft.com/exchange/client-developer/exchange-web-services/ews-throttling-in-exchange
     """
-    if response_code in response_codes.BUSY:
-        return ServerBusy(_back_off_s(details))
+    response_code = _inner(response_code, details)
+    for codes, busy, default_s in _BUSY:
+        if response_code in codes:
+            return busy(_back_off_s(details, default_s))
+    if response_code in response_codes.NON_PRIMARY:
+        return NonPrimaryAddress(message_value(details, "Primary"))
     for codes, kind in _TYPED.items():
         if response_code in codes:
             return kind()
@@ -230,11 +245,23 @@ def _fault_code(fault: etree._Element) -> str:
     return (fault.findtext("faultcode") or "").rpartition(":")[2]
 
 
-def _back_off_s(details: etree._Element) -> float:
+def _inner(response_code: str, details: etree._Element) -> str:
+    """The code itself, or the one in it: a code newer than the request's schema is wrapped.
+
+    "HTTP 200 … ErrorInternalServerError … An inner ErrorServerBusy error code may be present":
+    https://learn.microsoft.com/exchange/client-developer/exchange-web-services/ews-throttling-in-exchange
+    """
+    if response_code != _WRAPPER:
+        return response_code
+    inner = message_value(details, "InnerErrorResponseCode")
+    return inner if inner in response_codes.DECIDED else response_code
+
+
+def _back_off_s(details: etree._Element, default_s: float) -> float:
     for value in _values(details, "BackOffMilliseconds"):
         if value.isascii() and value.isdigit() and len(value) < 12:
             return min(int(value) / 1000, MAX_BACK_OFF_S)
-    return DEFAULT_BACK_OFF_S
+    return default_s
 
 
 def _values(element: etree._Element, name: str) -> Iterator[str]:

@@ -7,6 +7,6 @@ It speaks the public formats only and shares no code with the rooms it is there 
 from .clock import Clock
 from .errors import EwsError
 from .server import LabExchange, in_thread
-from .soap import ServerVersion
+from .soap import EXCHANGES, ServerVersion
 
-__all__ = ["Clock", "EwsError", "LabExchange", "ServerVersion", "in_thread"]
+__all__ = ["EXCHANGES", "Clock", "EwsError", "LabExchange", "ServerVersion", "in_thread"]

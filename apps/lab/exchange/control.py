@@ -27,8 +27,10 @@ send unasked) and a Host of this machine. Errors are `{"error": code}` with stat
   "unauthorized": {address: n}, "lockouts": {address: n}, "refused_while_locked": {address: n},
   "notifications": {OK|Unsubscribe|unanswered: n}, "connections": {total, open, shared}}`; `shared`
   counts connections on which more than one user authenticated
-- `POST /lab/faults` `{kind, seconds, back_off_ms?, delay_s?, operations?, address?}`, `kind` one
-  of busy, hang, moving, slow, unavailable; `DELETE /lab/faults`
+- `POST /lab/faults` `{kind, seconds, back_off_ms?, delay_s?, operations?, address?, code?,
+  wrapped?, retry_after?, retry_after_s?}`, `kind` one of busy, error, hang, moving, slow,
+  too_many_requests, unavailable (`faults.py`); `DELETE /lab/faults`
+- `POST /lab/address` `{address, new, keep_old?}`: a mailbox gets another primary address
 - `GET /lab/clock` → `{"now": unix seconds, "scale": n}`: the clock that all `seconds` here go by
 - `GET /lab/ca.pem` → the CA certificate
 """
@@ -68,6 +70,7 @@ def application(lab: LabExchange) -> web.Application:
             web.post("/lab/delete", control.delete),
             web.post("/lab/rights", control.rights),
             web.post("/lab/password", control.password),
+            web.post("/lab/address", control.address),
             web.get("/lab/subscriptions", control.subscriptions),
             web.post("/lab/subscriptions/fail", control.fail_subscription),
             web.post("/lab/subscriptions/lose", control.lose_subscriptions),
@@ -160,6 +163,11 @@ class _Control:
         self._lab.set_password(str(body["address"]), str(body["password"]))
         return web.json_response({})
 
+    async def address(self, request: web.Request) -> web.Response:
+        body = await _json(request)
+        self._lab.change_address(**_only(body, "address", "new", "keep_old"))
+        return web.json_response({})
+
     async def subscriptions(self, _: web.Request) -> web.Response:
         return web.json_response(self._lab.subscriptions())
 
@@ -201,7 +209,8 @@ class _Control:
         body = await _json(request)
         if body.get("kind") not in FAULT_KINDS:
             raise ValueError("unknown kind")
-        names = ("kind", "seconds", "back_off_ms", "delay_s", "operations", "address")
+        names = ["kind", "seconds", "back_off_ms", "delay_s", "operations", "address"]
+        names += ["code", "wrapped", "retry_after", "retry_after_s"]
         self._lab.faults.add(**_only(body, *names))
         return web.json_response({})
 

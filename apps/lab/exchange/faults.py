@@ -7,18 +7,22 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from .clock import Clock
+from .errors import says
 
-FaultKind = Literal["busy", "hang", "moving", "slow", "unavailable"]
+FaultKind = Literal["busy", "error", "hang", "moving", "slow", "too_many_requests", "unavailable"]
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+RetryAfter = Literal["none", "seconds", "date"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A trouble until `until` (lab seconds), for some operations and one user or for all.
 
-    `busy` answers ErrorServerBusy with `back_off_ms`, `unavailable` HTTP 503, `hang` nothing while
-    it lasts, `slow` the right thing after `delay_s` lab seconds, `moving`
-    ErrorMailboxMoveInProgress.
+    `busy` answers ErrorServerBusy with `back_off_ms`; `error` a fault with `code`, which with
+    `wrapped` is the inner code of an ErrorInternalServerError, as Exchange puts what a request's
+    schema doesn't know; `moving` ErrorMailboxMoveInProgress; `too_many_requests` HTTP 429 and
+    `unavailable` HTTP 503, both with a Retry-After of `retry_after_s` in the form of `retry_after`;
+    `hang` nothing while it lasts; `slow` the right thing after `delay_s` lab seconds.
     """
 
     kind: FaultKind
@@ -27,6 +31,10 @@ class Fault:
     delay_s: float = 1.0
     operations: frozenset[str] = frozenset()
     address: str = field(default="", repr=False)
+    code: str = ""
+    wrapped: bool = False
+    retry_after: RetryAfter = "none"
+    retry_after_s: float = 0.0
 
 
 class Faults:
@@ -45,11 +53,31 @@ class Faults:
         delay_s: float = 1.0,
         operations: Collection[str] = (),
         address: str = "",
+        code: str = "",
+        wrapped: bool = False,
+        retry_after: RetryAfter = "none",
+        retry_after_s: float = 0.0,
     ) -> None:
-        """For so many lab seconds; no operations or address means all."""
+        """For so many lab seconds; no operations or address means all.
+
+        Raises ValueError for an `error` whose code this server never says.
+        """
+        if kind == "error" and not says(code):
+            raise ValueError("unknown code")
         until = self._clock.seconds() + seconds
         self._faults.append(
-            Fault(kind, until, back_off_ms, delay_s, frozenset(operations), address.lower())
+            Fault(
+                kind,
+                until,
+                back_off_ms,
+                delay_s,
+                frozenset(operations),
+                address.lower(),
+                code,
+                wrapped,
+                retry_after,
+                retry_after_s,
+            )
         )
 
     def clear(self) -> None:

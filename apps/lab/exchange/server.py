@@ -49,8 +49,11 @@ class LabExchange:
     """A pretend Exchange server.
 
     `ca` signs its certificate (a new one in a temporary directory without), `max_subscriptions` is
-    EWSMaxSubscriptions, `on_message` and `record_dir` see every SOAP message (`journal.py`),
-    `webhook_timeout_s` (real seconds) is how long a webhook may take.
+    EWSMaxSubscriptions and `max_concurrency` EWSMaxConcurrency, `on_message` and `record_dir` see
+    every SOAP message (`journal.py`), `webhook_timeout_s` (real seconds) is how long a webhook may
+    take. `version` is what it claims to be and how much it understands, or several: a farm whose
+    members take turns. With `strict_aliases` a mailbox goes by its primary address only, and its
+    aliases are answered ErrorNonPrimarySmtpAddress.
     """
 
     def __init__(
@@ -59,7 +62,9 @@ class LabExchange:
         ca: LabCa | None = None,
         clock: Clock | None = None,
         max_subscriptions: int = 5000,
-        version: ServerVersion | None = None,
+        max_concurrency: int = 27,
+        version: ServerVersion | Sequence[ServerVersion] | None = None,
+        strict_aliases: bool = False,
         on_message: MessageHook | None = None,
         record_dir: Path | None = None,
         webhook_timeout_s: float = 30.0,
@@ -79,7 +84,11 @@ class LabExchange:
             self.clock,
             self._journal,
             self.faults,
-            version or ServerVersion(),
+            [version or ServerVersion()]
+            if version is None or isinstance(version, ServerVersion)
+            else version,
+            max_concurrency=max_concurrency,
+            strict_aliases=strict_aliases,
         )
         self._webhook_timeout_s = webhook_timeout_s
         self._runners: list[web.AppRunner] = []
@@ -190,6 +199,15 @@ class LabExchange:
             mailbox.wrong_tries, mailbox.locked_until = 0, 0.0
 
         self._in_loop(change)
+
+    def change_address(self, address: str, new: str, *, keep_old: bool = True) -> None:
+        """Gives a mailbox another primary address; the old one stays as an alias, or goes.
+
+        Raises ValueError when the new one is taken.
+        """
+        self._in_loop(
+            lambda: self._store.rename(self._store.mailbox(address), new, keep_old=keep_old)
+        )
 
     def deliver(
         self,

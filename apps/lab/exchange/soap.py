@@ -30,18 +30,22 @@ _CONTAINERS = {
     "UpdateItem": "Items",
     "GetFolder": "Folders",
 }
-_KNOWN_VERSIONS = frozenset(
-    {
-        "Exchange2007",
-        "Exchange2007_SP1",
-        "Exchange2010",
-        "Exchange2010_SP1",
-        "Exchange2010_SP2",
-        "Exchange2013",
-        "Exchange2013_SP1",
-        "Exchange2015",
-        "Exchange2016",
-    }
+# The schemas that a request may be in, oldest first, and the last that each Exchange knows.
+_SCHEMAS = (
+    "Exchange2007",
+    "Exchange2007_SP1",
+    "Exchange2010",
+    "Exchange2010_SP1",
+    "Exchange2010_SP2",
+    "Exchange2013",
+    "Exchange2013_SP1",
+    "Exchange2015",
+    "Exchange2016",
+)
+_LAST_SCHEMA = {(14, 3): "Exchange2010_SP2", (15, 0): "Exchange2013_SP1"}
+# What came with Exchange 2013, of that which a request may ask for.
+_NEW_IN_2013 = frozenset(
+    {"item:Preview", "item:TextBody", "item:IconIndex", "item:Flag", "item:InstanceKey"}
 )
 
 
@@ -59,6 +63,28 @@ class ServerVersion:
     def is_2010(self) -> bool:
         """Exchange 2010 or older, which tells less about senders in FindItem."""
         return self.major < 15
+
+    def check(self, request: Request) -> None:
+        """Refuse what this version doesn't know, or the request's schema. Raises `EwsError`."""
+        asked = _SCHEMAS.index(request.version)
+        last = _LAST_SCHEMA.get((self.major, self.minor), _SCHEMAS[-1])
+        if asked > _SCHEMAS.index(last):
+            raise EwsError("ErrorInvalidServerVersion")
+        fields = {field.get("FieldURI", "") for field in request.body.iter(f"{{{TYPES}}}FieldURI")}
+        if fields & _NEW_IN_2013 and asked < _SCHEMAS.index("Exchange2013"):
+            raise EwsError(
+                "ErrorSchemaValidation" if self.is_2010 else "ErrorIncorrectSchemaVersion"
+            )
+
+
+# What a lab can be, by the name of its option.
+EXCHANGES = {
+    "2010SP3": ServerVersion(14, 3, 513, 0, "Exchange2010_SP2"),
+    "2013SP1": ServerVersion(15, 0, 847, 32, "V2_8"),
+    "2016": ServerVersion(15, 1, 2507, 6, "V2017_07_11"),
+    "2019": ServerVersion(15, 2, 1544, 4, "V2017_07_11"),
+    "SE": ServerVersion(15, 2, 2562, 17, "V2017_07_11"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +135,7 @@ def read_request(data: bytes) -> Request:
         asked = header.find(f"{{{TYPES}}}RequestServerVersion")
         version = "" if asked is None else asked.get("Version", "")
         impersonates = header.find(f"{{{TYPES}}}ExchangeImpersonation") is not None
-    if version and version not in _KNOWN_VERSIONS:
+    if version and version not in _SCHEMAS:
         raise EwsError("ErrorInvalidServerVersion")
     return Request(name.localname, body, version or "Exchange2007", impersonates)
 

@@ -82,6 +82,34 @@ class Store:
             raise EwsError("ErrorNonExistentMailbox")
         return found
 
+    def rename(self, mailbox: Mailbox, new: str, *, keep_old: bool) -> None:
+        """Another primary address; the old one stays as an alias, or is nobody's from now on.
+
+        Raises ValueError when the new one is somebody else's.
+        """
+        if self._by_address.get(new.lower(), mailbox) is not mailbox:
+            raise ValueError("that address is taken")
+        old = mailbox.address
+        aliases = {alias for alias in mailbox.aliases if alias.lower() != new.lower()}
+        mailbox.aliases = tuple(sorted(aliases | ({old} if keep_old else set())))
+        mailbox.address = new
+        self._by_address[new.lower()] = mailbox
+        if not keep_old:
+            del self._by_address[old.lower()]
+        # What users of old sign in with goes on; the address itself is a name to sign in, too.
+        self._by_login[new.lower()] = mailbox
+
+    def primary(self, address: str) -> Mailbox:
+        """By primary address only.
+
+        Raises `EwsError` ErrorNonExistentMailbox, or for an alias ErrorNonPrimarySmtpAddress with
+        the primary address.
+        """
+        found = self.mailbox(address)
+        if found.address.lower() != address.strip().lower():
+            raise EwsError("ErrorNonPrimarySmtpAddress", {"Primary": found.address})
+        return found
+
     def local(self, address: str) -> Mailbox | None:
         """The mailbox that mail to this address reaches, if it is one of ours."""
         return self._by_address.get(address.strip().lower())

@@ -18,9 +18,10 @@ from apps.exchange.errors import (
     ServerBusy,
     TlsRefused,
 )
-from apps.exchange.interface import Credentials, Endpoint
+from apps.exchange.interface import Credentials
 from apps.operations.checks import hosts
 from apps.subscriptions.runtime import mail_server
+from apps.subscriptions.way import endpoint_of
 from apps.tenants.models import MailSystem
 from apps.vault.lookup import lookup_hmac
 from apps.wire import background, certificates
@@ -102,6 +103,17 @@ def _host(system: MailSystem, url: str) -> Iterator[Step]:
         yield Step("connection", "failed", f"{url}: {error.code}", hosts.advice_for(error))
         return
     yield from _ews(judge(answer.status, answer.headers), answer.status)
+    yield from _products(url)
+
+
+def _products(url: str) -> Iterator[Step]:
+    """What this process has learned of the servers there; before any sign-in that is nothing."""
+    for product in mail_server().products(url):
+        if product.supported:
+            yield Step("version", "ok", product.name)
+        else:
+            advice = "ENS is made for Exchange 2010 SP3 and newer: update this server."
+            yield Step("version", "warning", product.name, advice)
 
 
 def _ews(verdict: Verdict, status: int) -> Iterator[Step]:
@@ -126,6 +138,8 @@ def sign_in(context: Context) -> Iterator[Step]:
     for system, url in _urls(context):
         step = _sign_in(system, url, context)
         yield step
+        if step.status == "ok":
+            yield from _products(url)
         if step.detail in (_REFUSED, _TOO_MANY):
             # The other servers may ask the same directory, which would lock the account.
             return
@@ -141,9 +155,7 @@ def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
     if len(lately) >= _MOST_WRONG:
         advice = "Several passwords of this account were refused: try again in half an hour."
         return Step("sign in", "skipped", _TOO_MANY, advice)
-    endpoint = Endpoint(
-        url, system.ca_pem, system.allow_private, tuple(settings.ENS.guard_exceptions)
-    )
+    endpoint = endpoint_of(system, url)
     credentials = Credentials("basic", context.username, context.password)
     proof = mail_server().prove(endpoint, credentials, context.address, _DEADLINE_S)
     try:

@@ -33,17 +33,21 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="pushapp",
             name="provider",
-            field=models.CharField(choices=_PROVIDERS, default="apns", max_length=10),
+            field=models.CharField(
+                choices=_PROVIDERS, default="apns", db_default="apns", max_length=10
+            ),
         ),
         migrations.AddField(
             model_name="pushapp",
             name="revision",
-            field=models.CharField(blank=True, default="", max_length=32),
+            field=models.CharField(blank=True, default="", db_default="", max_length=32),
         ),
         migrations.AddField(
             model_name="pushapp",
             name="summary",
-            field=models.JSONField(blank=True, default=dict),
+            field=models.JSONField(
+                blank=True, default=dict, db_default=models.Value({}, models.JSONField())
+            ),
         ),
         migrations.AddField(
             model_name="pushapp",
@@ -53,7 +57,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="pushapp",
             name="trouble",
-            field=models.CharField(blank=True, default="", max_length=64),
+            field=models.CharField(blank=True, default="", db_default="", max_length=64),
         ),
         migrations.AddField(
             model_name="pushapp",

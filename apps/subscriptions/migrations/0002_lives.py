@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='refusedcredential',
             name='account_hmac',
-            field=models.CharField(db_index=True, default='', max_length=64),
+            field=models.CharField(db_default='', db_index=True, default='', max_length=64),
         ),
         migrations.AddField(
             model_name='subscription',
@@ -50,12 +50,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='subscription',
             name='status_frequency_minutes',
-            field=models.IntegerField(default=30),
+            field=models.IntegerField(db_default=30, default=30),
         ),
         migrations.AddField(
             model_name='subscription',
             name='watermark',
-            field=models.CharField(blank=True, default='', max_length=32),
+            field=models.CharField(blank=True, db_default='', default='', max_length=32),
         ),
         migrations.AddField(
             model_name='subscription',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import stat
 import subprocess
 import sys
@@ -80,8 +79,7 @@ def test_a_service_runs_as_the_account_that_is_named() -> None:
     ("cns", "servers"), [("https://ens.example.com", 2), ("https://a.cns.example.com", 3)]
 )
 def test_nginx_takes_the_site(tmp_path: Path, tls: dict[str, str], cns: str, servers: int) -> None:
-    if shutil.which("nginx") is None:
-        pytest.skip("nginx is not installed")
+    nginx = units.system_program("nginx")
     given = {"components": ALL, "cns.url": cns, "web.listen": "127.0.0.1:20443"}
     given |= {"console.listen": "127.0.0.1:20444", "relay.listen": "127.0.0.1:20443"}
     made = trial(tmp_path, tls, **given)
@@ -96,7 +94,7 @@ def test_nginx_takes_the_site(tmp_path: Path, tls: dict[str, str], cns: str, ser
         f"http {{ access_log off; include {tmp_path}/site.conf; }}\n"
     )
     done = subprocess.run(
-        ["nginx", "-t", "-c", str(conf)], capture_output=True, text=True, check=False, timeout=20
+        [nginx, "-t", "-c", str(conf)], capture_output=True, text=True, check=False, timeout=20
     )
     assert done.returncode == 0, done.stderr
     assert "[warn]" not in done.stderr

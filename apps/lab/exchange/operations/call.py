@@ -25,6 +25,7 @@ class Call:
     hub: PushHub = field(repr=False)
     clock: Clock = field(repr=False)
     server: ServerVersion
+    strict_aliases: bool = False
 
     @property
     def body(self) -> Element:
@@ -66,7 +67,12 @@ class Call:
         if etree.QName(element).localname == "FolderId":
             return self.store.folder_by_id(element.get("Id", ""))
         address = element.findtext(f"{{{TYPES}}}Mailbox/{{{TYPES}}}EmailAddress")
-        mailbox = self.caller if address is None else self.store.mailbox(address)
+        if address is None:
+            mailbox = self.caller
+        elif self.strict_aliases:
+            mailbox = self.store.primary(address)
+        else:
+            mailbox = self.store.mailbox(address)
         return self.store.folder(mailbox, element.get("Id", ""))
 
     def readable_item(self, element: Element) -> Item:
