@@ -324,9 +324,9 @@ def _units_are_sound(root: Path) -> None:
 
 
 def _rotation_is_understood(root: Path) -> None:
-    state = root / "rotated"
+    words = ["--debug", "--state", str(root / "rotated"), str(root / "etc/logrotate.d/ens")]
     done = subprocess.run(
-        [units.system_program("logrotate"), "--debug", "--state", str(state), str(root / "etc/logrotate.d/ens")],
+        [units.system_program("logrotate"), *words],
         capture_output=True, text=True, check=False, timeout=20,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
