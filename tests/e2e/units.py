@@ -6,12 +6,24 @@ applied, for that takes systemd; it is `systemd-analyze` that reads those.
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 from pathlib import Path
+
+import pytest
 
 from apps.lab.stand.child import Program
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def system_program(name: str) -> str:
+    """Where a program of the system is; skips the test where it isn't installed."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
 
 
 def lines(file: Path, name: str) -> list[str]:

@@ -19,7 +19,15 @@ from apps.operations.config_xml import Configuration
 from apps.operations.install import common, database, env_file
 from apps.operations.install.answers import COMPONENTS, Answers
 from apps.operations.install.common import Access, Manage, Places
-from apps.operations.install.files import Directory, File, Gone, Programs, Rights, write
+from apps.operations.install.files import (
+    Directory,
+    File,
+    Gone,
+    Programs,
+    Rights,
+    release_files,
+    write,
+)
 from apps.operations.install.runner import Runner, must
 from apps.operations.install.sql_server import CreateSqlServer
 from apps.operations.install.steps import Check, Plan, Step, StepFailed
@@ -138,7 +146,7 @@ def plan(answers: Answers, runner: Runner, configuration: Configuration | None) 
     steps += [Unit(name, where.units / name, text) for name, text in units(answers).items()]
     steps += _web_server(answers, own, where, runner)
     if answers.service.manager == "system":
-        steps.append(Services(services(answers), own.env_file, runner))
+        steps.append(Services(services(answers), own, runner))
     unwanted = [path for path in _unit_files(where) if path.name not in units(answers)]
     steps.append(Gone("Units of components that are not wanted", unwanted))
     return Plan(checks, steps)
@@ -422,7 +430,7 @@ class Services:
     """Everything runs, starts with the server, and with the settings and units as they are now."""
 
     names: Sequence[str]
-    env_file: Path
+    places: Places
     runner: Runner
     title: str = "Services"
 
@@ -441,8 +449,11 @@ class Services:
             must(self.runner.run(command), "services", "systemctl failed")
 
     def _stale(self) -> list[str]:
-        """Those that don't run, aren't enabled, or began before their unit or ens.env changed."""
-        changed = self.env_file.stat().st_mtime if self.env_file.exists() else 0.0
+        """Those that don't run, aren't enabled, or are older than unit, programs or ens.env."""
+        files = [self.places.programs / file for file in release_files(self.places.programs)]
+        files += [file for file in [self.places.env_file] if file.exists()]
+        # Not the time of the content, which an archive brings along.
+        changed = max((file.stat().st_ctime for file in files), default=0.0)
         return [name for name in [_TARGET, *self.names] if not self._well(name, changed)]
 
     def _well(self, name: str, changed: float) -> bool:

@@ -129,13 +129,23 @@ def sites(answers: Answers) -> dict[Hosted, Site]:
         host = answers.cns_host if component == "relay" else answers.host
         prefix = "/nws" if component == "relay" else answers.url_prefix
         found[component] = _site(component, prefix, port, host, thumbprint, account(answers))
-    ports = [site.port for site in found.values()]
-    for component, site in found.items():
-        same = [one for one in found.values() if (one.port, one.host) == (site.port, site.host)]
-        if len(same) == ports.count(site.port):  # nothing else on this port: no name needed
-            site = replace(site, host="")
-        found[component] = replace(site, name=same[0].name)
-    return found
+    return {component: _named(site, list(found.values())) for component, site in found.items()}
+
+
+def _named(site: Site, others: Sequence[Site]) -> Site:
+    """The site under the name it shares with those on its port and host.
+
+    Raises:
+        StepFailed: another component has the same address.
+    """
+    port = [one for one in others if one.port == site.port]
+    same = [one for one in port if one.host == site.host]
+    if [one.prefix for one in same].count(site.prefix) > 1:
+        told = " and ".join(one.name for one in same if one.prefix == site.prefix)
+        raise StepFailed("same_port", f"{told} need ports of their own: both are on {site.port}")
+    # Alone on the port no name is needed, and callers without SNI are served, too.
+    host = "" if len(same) == len(port) else site.host
+    return replace(site, name=same[0].name, host=host)
 
 
 def _port(answers: Answers, component: Hosted) -> int:

@@ -13,7 +13,7 @@ from apps.operations.install import files
 from apps.operations.install.files import Directory, File, Gone, Programs, Rights
 from apps.operations.install.steps import StepFailed
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="not on Windows")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Linux only")
 
 
 @posix

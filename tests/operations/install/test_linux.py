@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import stat
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from apps.operations.install.steps import StepFailed
 from tests.e2e import units
 from tests.operations.install.recorder import Recorder
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="not on Windows")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Linux only")
 
 LINK = "https://ens.example.com/MailNotificationService/api/ens"
 ALL = "web,console,worker,beat,relay"
@@ -80,8 +79,7 @@ def test_a_service_runs_as_the_account_that_is_named() -> None:
     ("cns", "servers"), [("https://ens.example.com", 2), ("https://a.cns.example.com", 3)]
 )
 def test_nginx_takes_the_site(tmp_path: Path, tls: dict[str, str], cns: str, servers: int) -> None:
-    if shutil.which("nginx") is None:
-        pytest.skip("nginx is not installed")
+    nginx = units.system_program("nginx")
     given = {"components": ALL, "cns.url": cns, "web.listen": "127.0.0.1:20443"}
     given |= {"console.listen": "127.0.0.1:20444", "relay.listen": "127.0.0.1:20443"}
     made = trial(tmp_path, tls, **given)
@@ -96,7 +94,7 @@ def test_nginx_takes_the_site(tmp_path: Path, tls: dict[str, str], cns: str, ser
         f"http {{ access_log off; include {tmp_path}/site.conf; }}\n"
     )
     done = subprocess.run(
-        ["nginx", "-t", "-c", str(conf)], capture_output=True, text=True, check=False, timeout=20
+        [nginx, "-t", "-c", str(conf)], capture_output=True, text=True, check=False, timeout=20
     )
     assert done.returncode == 0, done.stderr
     assert "[warn]" not in done.stderr
@@ -122,6 +120,11 @@ def test_a_site_that_nginx_refuses_is_taken_back(tmp_path: Path) -> None:
     ]
 
 
+def places(home: Path) -> common.Places:
+    """Those of a server where nothing is yet."""
+    return common.Places(home / "opt", home / "python", home / "etc", home / "data", home / "logs")
+
+
 def shown(**changed: str) -> str:
     found = {
         "ActiveState": "active",
@@ -145,8 +148,9 @@ def shown(**changed: str) -> str:
 def test_services_are_started_where_they_are_not_as_they_should_be(
     tmp_path: Path, changed: dict[str, str]
 ) -> None:
-    env = tmp_path / "ens.env"
-    env.touch()
+    here = places(tmp_path)
+    here.settings.mkdir(parents=True)
+    here.env_file.touch()
 
     def systemctl(argv: Sequence[str]) -> Completed | None:
         if argv[1] == "show":
@@ -154,7 +158,7 @@ def test_services_are_started_where_they_are_not_as_they_should_be(
         return None
 
     record = Recorder(systemctl)
-    step = linux.Services(["ens-web.service", "ens-beat.service"], env, record)
+    step = linux.Services(["ens-web.service", "ens-beat.service"], here, record)
     assert step.needed()
     step.apply()
     assert record.commands[-3:] == [
@@ -162,7 +166,7 @@ def test_services_are_started_where_they_are_not_as_they_should_be(
         ["systemctl", "enable", "ens-web.service"],
         ["systemctl", "restart", "ens-web.service"],
     ]
-    well = linux.Services(["ens-web.service"], env, Recorder(lambda _: Completed(0, shown())))
+    well = linux.Services(["ens-web.service"], here, Recorder(lambda _: Completed(0, shown())))
     assert not well.needed()
 
 
@@ -174,7 +178,7 @@ def test_services_that_are_not_wanted_any_more_end(tmp_path: Path) -> None:
         return Completed(0, shown())
 
     record = Recorder(systemctl)
-    step = linux.Services(["ens-web.service"], tmp_path / "none", record)
+    step = linux.Services(["ens-web.service"], places(tmp_path), record)
     assert step.needed()
     assert step.describe().splitlines()[-1] != ""
     step.apply()
@@ -263,3 +267,14 @@ def test_a_resumed_run_does_not_draw_another_password(tmp_path: Path, tls: dict[
     step.apply()
     assert linux.places(made).env_file.read_text() == text
     assert stat.S_IMODE(linux.places(made).env_file.stat().st_mode) == 0o640
+
+
+def test_a_new_release_restarts_what_runs_the_old_one(tmp_path: Path) -> None:
+    here = places(tmp_path)
+    long_ago = Recorder(lambda _: Completed(0, shown(ActiveEnterTimestamp="@1600000000")))
+    assert not linux.Services(["ens-beat.service"], here, long_ago).needed()
+    here.programs.mkdir()
+    (here.programs / "manage.py").touch()
+    step = linux.Services(["ens-beat.service"], here, long_ago)
+    assert step.needed()
+    assert "restart ens-beat.service" in step.describe()

@@ -218,21 +218,26 @@ def test_a_group_managed_account_runs_all(given: dict[str, Any]) -> None:
     }
 
 
-def test_components_on_one_port_are_told_apart_by_name(given: dict[str, Any]) -> None:
-    more = {
-        "components": "web,console,relay",
-        "cns.url": "https://cns.example.com",
-        "console.listen": "443",
-        "relay.listen": "443",
+@pytest.mark.parametrize(
+    ("cns", "relay", "web_host"),
+    [
+        # One name: one site with two applications. Two names: two sites, told apart by SNI.
+        (f"https://{HOST}", ("ENS", "ENS-Relay", "", "/nws"), ""),
+        ("https://cns.example.com", ("ENS-Relay", "ENS-Relay", "cns.example.com", "/nws"), HOST),
+    ],
+)
+def test_web_and_relay_may_share_a_port(
+    given: dict[str, Any], cns: str, relay: tuple[str, ...], web_host: str
+) -> None:
+    answers = answering.make(given | {"components": "web,console,relay", "cns.url": cns})
+    found = {
+        name: (site.name, site.pool_name, site.host, site.prefix)
+        for name, site in windows.sites(answers).items()
     }
-    found = windows.sites(answering.make(given | more))
-    told = {
-        name: (site.name, site.pool_name, site.host, site.prefix) for name, site in found.items()
-    }
-    assert told == {
-        "web": ("ENS", "ENS", HOST, "/MailNotificationService"),
-        "console": ("ENS", "ENS-Console", HOST, "/MailNotificationService"),
-        "relay": ("ENS-Relay", "ENS-Relay", "cns.example.com", "/nws"),
+    assert found == {
+        "web": ("ENS", "ENS", web_host, "/MailNotificationService"),
+        "console": ("ENS-Console", "ENS-Console", "", "/MailNotificationService"),
+        "relay": relay,
     }
 
 
@@ -242,6 +247,7 @@ def test_components_on_one_port_are_told_apart_by_name(given: dict[str, Any]) ->
         ({"service.account": "EXAMPLE\\anna"}, "account"),
         ({"link_address": f"https://{HOST}/api/ens"}, "iis_name"),
         ({"iis.gateway": "wfastcgi"}, "wfastcgi_missing"),
+        ({"console.listen": "443"}, "same_port"),
     ],
 )
 def test_what_can_not_be_is_said_before_anything_is_changed(
