@@ -27,7 +27,7 @@ from apps.devices.models import Mailbox
 from apps.subscriptions.way import proxy_user, seal_proxy_login
 from apps.tenants import ways
 from apps.tenants.ews_urls import EwsUrlRefused
-from apps.tenants.mail_systems import check_ca_pem, checked
+from apps.tenants.mail_systems import check_ca_pem, checked, checked_domains
 from apps.tenants.models import MailSystem, OrganizationGroup
 
 _T = TypeVar("_T")
@@ -107,6 +107,14 @@ class MailSystemForm(forms.ModelForm):
         help_text="One a line, as host or host:port. ENS calls no others.",
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"}),
     )
+    smtp_domains = _Lines(
+        required=False,
+        label="Mail domains",
+        max_length=20_000,
+        help_text="One a line: what stands behind the @ of the addresses here. By them the mail "
+        "system of a phone is found that brings no EWS address.",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false"}),
+    )
 
     proxy_user = forms.CharField(
         required=False,
@@ -146,6 +154,7 @@ class MailSystemForm(forms.ModelForm):
         model = MailSystem
         fields = (
             *("name", "hosts", "default_ews_url", "ca_pem", "allow_private"),
+            *("smtp_domains", "autodiscover"),
             *("proxy_url", "proxy_auth", "tls_floor"),
             *("gateway", "gateway_headers", "gateway_refusals"),
         )
@@ -153,6 +162,7 @@ class MailSystemForm(forms.ModelForm):
             "default_ews_url": "Default EWS address",
             "ca_pem": "CA bundle",
             "allow_private": "Private addresses",
+            "autodiscover": "Ask Autodiscover",
             "proxy_url": "Proxy",
             "tls_floor": "Oldest TLS",
             "gateway": "Gateway",
@@ -164,6 +174,8 @@ class MailSystemForm(forms.ModelForm):
             "the operating system trusts.",
             "allow_private": "The hosts may have addresses such as 10.x or 192.168.x. Only a "
             "system administrator may permit it.",
+            "autodiscover": "Where the phone brings no EWS address and there is no default one. It "
+            "is only asked at, and believed about, the hosts above.",
             "proxy_url": "Such as http://proxy.example.com:8080. Empty: none. Only a system "
             "administrator may name one.",
             "tls_floor": "Below TLS 1.2 whoever is on the way may read passwords and mail. Rather "
@@ -186,6 +198,12 @@ class MailSystemForm(forms.ModelForm):
         except ValueError:
             raise forms.ValidationError("No certificates in PEM.") from None
         return f"{pem}\n" if pem else ""
+
+    def clean_smtp_domains(self) -> list[str]:
+        try:
+            return checked_domains(self.cleaned_data["smtp_domains"])
+        except EwsUrlRefused:
+            raise forms.ValidationError("One of these is no domain.") from None
 
     def clean_proxy_url(self) -> str:
         return _checked(ways.proxy_url, self.cleaned_data["proxy_url"])
@@ -263,6 +281,13 @@ class MailSystemAdmin(ConsoleAdmin):
         (
             None,
             {"fields": ("name", "hosts", "default_ews_url", "ca_pem", "allow_private")},
+        ),
+        (
+            "Autodiscover",
+            {
+                "fields": ("smtp_domains", "autodiscover"),
+                "description": "How the EWS address is found for phones that bring none.",
+            },
         ),
         (
             "Way to Exchange",
