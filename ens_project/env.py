@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any, Literal
 
@@ -176,6 +176,12 @@ class EnsSettings(BaseModel):
         description="Networks to which ENS may connect although the address guard refuses them "
         "(loopback, link-local, …), by comma. For the lab only; empty in production.",
     )
+    dns_servers: list[str] = Field(
+        default=[],
+        description="Name servers that are asked for Autodiscover's SRV record, as address or "
+        "address:port (IPv6 in brackets), by comma. Empty: those of the operating system. The "
+        "addresses of hosts are always looked up by the operating system.",
+    )
     exchange_calls_in_flight: int = Field(
         64,
         ge=1,
@@ -298,12 +304,28 @@ class EnsSettings(BaseModel):
     )
 
     @field_validator(
-        "roles", "allowed_hosts", "trusted_proxies", "cns_pins", "guard_exceptions", mode="before"
+        "roles",
+        "allowed_hosts",
+        "trusted_proxies",
+        "cns_pins",
+        "guard_exceptions",
+        "dns_servers",
+        mode="before",
     )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("dns_servers")
+    @classmethod
+    def _check_dns_servers(cls, value: list[str]) -> list[str]:
+        for one in value:
+            found = re.fullmatch(r"([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", one)
+            if found is None:
+                raise ValueError("not an address or address:port")
+            ip_address(found[1].strip("[]"))
         return value
 
     @field_validator("alert_urls", mode="before")

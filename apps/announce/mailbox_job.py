@@ -410,10 +410,12 @@ def _gateway_refused(
     Unless it was not told who that is: the credentials are from before there was a gateway.
     """
     subscription = context.subscription
+    owner = subscription.owner if credentials.identity else None
+    if owner is not None and registry.refused_by_gateway(owner.id, owner.secret_hash):
+        counters.count(names.GATEWAY_REFUSED)
+    # Wakes the others; and gives up what the owner has, or keeps it until one of them has come.
     _suspect(subscription.id, untold_since, registry.GATEWAY)
-    owner = subscription.owner
-    if owner is not None and credentials.identity:
-        registry.refused_by_gateway(owner.id, owner.secret_hash)
+    if owner is not None:
         ending.hand_over(owner)
     log.info("subscription %s: refused by the gateway", subscription.id)
 

@@ -32,6 +32,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "address_needed": (400, "Bring the push token and content key with the credentials."),
     "not_this_mailbox": (400, "The address is not the one this device joined with."),
     "ews_url_not_allowed": (400, "The EWS URL is outside the organization's mail systems."),
+    "ews_url_missing": (400, "No EWS URL was given, and for this address none can be found."),
     "not_enabled": (403, "Email notification is off for this organization group."),
     "device_blocked": (403, "An administrator has blocked this device."),
     "too_large": (413, "The request is too large."),

@@ -172,9 +172,11 @@ class Subscribe(DeviceView):
     @transaction.atomic
     def _begin(self, og: OrganizationGroup, claims: dict[str, Any]) -> tuple[Device, str]:
         try:
-            system, ews_url = mail_systems.mail_system_for(og, claims["ews_url"] or None)
-        except EwsUrlRefused:
-            raise Problem("ews_url_not_allowed") from None
+            given = claims["ews_url"] or None
+            system, ews_url = mail_systems.mail_system_for(og, given, claims["email"])
+        except EwsUrlRefused as refused:
+            missing = refused.code == "ews_url_missing"
+            raise Problem("ews_url_missing" if missing else "ews_url_not_allowed") from None
         mailbox = registry.mailbox_for(system, claims["email"])
         enrolled = registry.enrol(og, mailbox, _description(claims, ews_url))
         if enrolled is None:

@@ -113,6 +113,16 @@ _REASONS: Final = {
         "Its mail server is not among the hosts of the mail system.",
         "Add the host to the mail system, or correct EWSUrl in the app configuration.",
     ),
+    "autodiscover_failed": Words(
+        "The phone brought no EWS address, and Autodiscover named none.",
+        "Run the diagnostics of Exchange: they tell where Autodiscover was looked for. Or enter a "
+        "default EWS address in the mail system.",
+    ),
+    "autodiscover_not_allowed_host": Words(
+        "Autodiscover leads to a host that is not among the hosts of the mail system.",
+        "Run the diagnostics of Exchange, with a test mailbox: they name the host. Add it to the "
+        "mail system if it is yours.",
+    ),
     "address_forbidden": Words(
         "The mail server's name leads to an address that ENS may not call.",
         "Correct the DNS, or have private addresses allowed for the mail system.",
@@ -265,6 +275,10 @@ ALERTS: Final = {
     "proof_failures": Words(
         "Somebody subscribes with good credentials for others' mailboxes.",
         "Revoke the API token that is used for it, and look at the accounts.",
+    ),
+    "gateway_refuses": Words(
+        "The mail gateway refuses many phones.",
+        "If they are fine there, compare the header of the mail system with the gateway's.",
     ),
     "phones_do_not_answer": Words(
         "Phones were woken in vain for hours: their mail is not announced.",

@@ -88,6 +88,8 @@ class Device(models.Model):
     # The highest counter seen in a check-in's JWE: an older one is a replay.
     counter = models.BigIntegerField(default=0)
     ews_url = models.CharField(max_length=500, blank=True, default="")
+    # What Autodiscover found for it, where it brought none; it was good for the last proof.
+    discovered_ews_url = models.CharField(max_length=500, blank=True, default="", db_default="")
     content_key = models.TextField(blank=True, default="")
     content_wish = models.CharField(max_length=16, blank=True, default="")
     # HMACs of the users whose mail the app says it is set up for, until this device has proved

@@ -157,6 +157,34 @@ class NotEws(ExchangeError):
     default_code = "not_ews"
 
 
+class Moved(NotEws):
+    """A redirect (301, 302, 303, 307, 308). No operation follows one; Autodiscover may."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        super().__init__()
+
+
+class AutodiscoverFailed(ExchangeError):
+    """No Autodiscover service told where the mailbox' EWS are."""
+
+    default_code = "autodiscover_failed"
+
+    def __init__(self, *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__()
+
+
+class AutodiscoverHostNotAllowed(ExchangeError):
+    """Autodiscover leads to `hosts`, which the mail system doesn't list. They were not called."""
+
+    default_code = "autodiscover_not_allowed_host"
+
+    def __init__(self, hosts: tuple[str, ...] = ()) -> None:
+        self.hosts = hosts
+        super().__init__()
+
+
 class SubscriptionUrlRefused(ExchangeError):
     """ErrorInvalidPushSubscriptionUrl: Exchange doesn't take this webhook URL."""
 

@@ -6,11 +6,12 @@ Microsoft Graph will be the next. Every call has a total deadline and raises `Ex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Literal, Protocol
+from urllib.parse import urlsplit
 
 from apps.exchange.credentials import Credentials
 from apps.exchange.gateway import Gateway
@@ -28,6 +29,7 @@ __all__ = [
     "Joined",
     "MailServer",
     "Proof",
+    "Reach",
 ]
 
 
@@ -52,6 +54,27 @@ class Endpoint:
     proxy: Proxy | None = None
     tls_floor: TlsFloor = "1.2"
     gateway: Gateway | None = None
+
+    @property
+    def host(self) -> str:
+        """Host and port as the URL writes them, in small letters; empty where it has none."""
+        try:
+            return urlsplit(self.url).netloc.rpartition("@")[2].lower()
+        except ValueError:  # half of an IPv6 address
+            return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A mail system whose EWS address for a mailbox is not known yet.
+
+    `name` tells it from others. `endpoint`: the way to any of its hosts; its URL is empty. `permit`
+    writes an https address on one of its hosts in its normal form, and returns None for any other.
+    """
+
+    name: str
+    endpoint: Endpoint
+    permit: Callable[[str], str | None] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +141,16 @@ class Product:
 
 class MailServer(Protocol):
     """A kind of mail server. Deadlines are total, in seconds; ids are case-sensitive."""
+
+    async def discover(
+        self, system: Reach, credentials: Credentials, address: str, deadline_s: float
+    ) -> str:
+        """Find the URL at which the mailbox of `address` is served, on a host of its mail system.
+
+        Raises:
+            AutodiscoverFailed: nothing told where; transient if something may do so later.
+            AutodiscoverHostNotAllowed: it is on hosts that the mail system doesn't list.
+        """
 
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float

@@ -27,10 +27,9 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
-from urllib.parse import urlsplit
 
 from apps.exchange.errors import (
     AddressForbidden,
@@ -50,6 +49,7 @@ from apps.exchange.interface import (
     MailServer,
     Product,
     Proof,
+    Reach,
 )
 from apps.exchange.places import Places
 
@@ -90,7 +90,7 @@ class _Host:
         self._failures = 0
         self._failed: set[str] = set()
         self._troubled: dict[str, float] = {}
-        self._closed_until = 0.0
+        self._closed_until = self._probed_until = 0.0
         self._is_busy = False
 
     def check(self, account: str) -> None:
@@ -99,13 +99,15 @@ class _Host:
         pause = self._pauses.get(account)
         if pause is not None and now < pause.until:
             raise ServerBusy(pause.until - now)
-        if now < self._closed_until:
-            if self._is_busy:
-                raise ServerBusy(self._closed_until - now, of_host=True)
-            raise Unreachable("breaker_open")
-        if self._closed_until:
-            # One call finds out; the others wait for its outcome.
-            self._closed_until = now + _OPEN_S
+        if not self._closed_until:
+            return
+        if now >= max(self._closed_until, self._probed_until):
+            # One call finds out; the others wait for its outcome, which is there soon.
+            self._probed_until = now + _OPEN_S
+            return
+        if self._is_busy:
+            raise ServerBusy(max(self._closed_until - now, _PAUSE_S), of_host=True)
+        raise Unreachable("breaker_open")
 
     def busy(self, account: str, busy: ServerBusy) -> None:
         """The server refused a call because of load."""
@@ -125,13 +127,17 @@ class _Host:
 
     def answered(self, account: str, took_s: float) -> None:
         """The server answered, be it by a refusal."""
-        self._pauses.pop(account, None)
+        pause = self._pauses.get(account)
+        # What was under way when the pause began says nothing against it.
+        if pause is not None and time.monotonic() >= pause.until:
+            del self._pauses[account]
         self._alive()
         if not self.places.went_well(took_s):
             self._trouble(account)
 
     def _alive(self) -> None:
-        self._failures, self._closed_until = 0, 0.0
+        self._failures = 0
+        self._closed_until = self._probed_until = 0.0
         self._failed.clear()
 
     def _fail(self, account: str) -> None:
@@ -142,6 +148,7 @@ class _Host:
 
     def _close(self, seconds: float, *, is_busy: bool) -> None:
         self._closed_until, self._is_busy = time.monotonic() + seconds, is_busy
+        self._probed_until = 0.0
         log.warning("%s is left alone for %.0f s: it %s", self._name, seconds, _WHY[is_busy])
 
     def _pause(self, account: str, seconds: float) -> None:
@@ -188,6 +195,14 @@ class LimitedServer:
         self._inner = inner
         self._at_once = at_once
         self._hosts: dict[str, _Host] = {}
+
+    async def discover(
+        self, system: Reach, credentials: Credentials, address: str, deadline_s: float
+    ) -> str:
+        """See `MailServer.discover`. A mail system counts as one host, whichever it is asked at."""
+        place = replace(system.endpoint, url=f"https://{system.name}/")
+        async with self._turn(place, credentials, deadline_s) as left:
+            return await self._inner.discover(system, credentials, address, left)
 
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
@@ -249,7 +264,7 @@ class LimitedServer:
         self, endpoint: Endpoint, credentials: Credentials, deadline_s: float
     ) -> AsyncIterator[float]:
         """Wait for a place at the host; yields the seconds that are left for the call."""
-        account, host = credentials.account, self._host(urlsplit(endpoint.url).netloc.lower())
+        account, host = credentials.account, self._host(endpoint.host)
         host.check(account)
         ends = time.monotonic() + deadline_s
         try:

@@ -23,6 +23,7 @@ from apps.exchange.errors import (
     ExchangeError,
     Forbidden,
     GatewayRefused,
+    Moved,
     NotEws,
     ProxyTrouble,
     ServerBusy,
@@ -50,6 +51,9 @@ from apps.wire.proxy import Proxy
 _Policy = tuple[bool, tuple[IPv4Network | IPv6Network, ...], Proxy | None, TlsFloor]
 
 MAX_RESPONSE_BYTES: Final = 2 * 1024 * 1024
+# Of an answer that is looked at for its Location only.
+_MAX_REDIRECT_BYTES: Final = 64 * 1024
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class Transport:
@@ -98,6 +102,28 @@ class Transport:
             raise _from_wire(error) from error
         _check_status(response, endpoint.gateway)
         return response
+
+    async def redirect_of(self, endpoint: Endpoint, deadline_s: float) -> str:
+        """Ask an `http` address, without credentials, where it leads to; nobody goes there.
+
+        Returns the Location of a 301 or 302, as it came; empty for every other answer.
+
+        Raises:
+            ExchangeError: there is no answer.
+        """
+        request = Request(
+            "GET",
+            endpoint.url,
+            (("User-Agent", self._agent),),
+            deadline_s=deadline_s,
+            max_response_bytes=_MAX_REDIRECT_BYTES,
+            schemes=("http",),
+        )
+        try:
+            response = await self._client(endpoint).perform(request)
+        except WireError as error:
+            raise _from_wire(error) from error
+        return response.headers.get("location", "") if response.status in (301, 302) else ""
 
     async def close(self) -> None:
         """Close all connections; calls under way fail as Unreachable."""
@@ -182,6 +208,8 @@ def _check_status(response: Response, gateway: Gateway | None) -> None:
         raise ServerBusy(_retry_after_s(asked, default_s), of_host=status == 503)
     if status in (502, 504):
         raise Unreachable
+    if status in _REDIRECTS:
+        raise Moved(response.headers.get("location", ""))
     # A fault in a 500 is read by the operation; any other body there is found to be no SOAP.
     if status != 500:
         raise NotEws

@@ -26,4 +26,5 @@ LATENCY: Final = "webhook_to_push"  # milliseconds
 # Joins and wake-ups.
 JOINS: Final = "joins"  # label: the outcome
 PROOF_FAILURES: Final = "proof_failures"
+GATEWAY_REFUSED: Final = "gateway_refused"  # devices that it blocks from then on
 WAKE_UPS: Final = "wake_ups"  # label: as of pushes

@@ -38,6 +38,7 @@ RELAY_GONE_AFTER: Final = timedelta(minutes=5)
 IN_NUMBERS: Final = timedelta(minutes=10)
 CREDENTIALS_REFUSED_AT: Final = 20
 PROOF_FAILURES_AT: Final = 5
+GATEWAY_REFUSED_AT: Final = 20
 UNANSWERED_FOR: Final = timedelta(hours=6)
 # Entries that wait: fewer are no alert, however they grow.
 LOG_DEEP_AT: Final = 500
@@ -69,6 +70,7 @@ class Watch:
             ("join_log_growing", Severity.WARNING, lambda: self._growing(JOIN)),
             ("credentials_refused", Severity.WARNING, credentials_refused),
             ("proof_failures", Severity.CRITICAL, proof_failures),
+            ("gateway_refuses", Severity.WARNING, gateway_refuses),
             ("phones_do_not_answer", Severity.WARNING, phones_do_not_answer),
         ]
         raised = set(Alert.objects.filter(raised=True).values_list("key", flat=True))
@@ -143,6 +145,11 @@ def credentials_refused() -> Verdict:
 def proof_failures() -> Verdict:
     """Good credentials, but for others' mailboxes, again and again: an intruder."""
     return _in_numbers(names.PROOF_FAILURES, PROOF_FAILURES_AT)
+
+
+def gateway_refuses() -> Verdict:
+    """Many phones at once: rather a gateway that knows them by something else than we tell it."""
+    return _in_numbers(names.GATEWAY_REFUSED, GATEWAY_REFUSED_AT)
 
 
 def phones_do_not_answer() -> Verdict:

@@ -38,6 +38,7 @@ _COUNTERS: Final = {
     names.DRAIN_RUNS: ("Drains begun", ""),
     names.FETCH_ERRORS: ("Fetches that Exchange did not answer as hoped", "code"),
     names.CREDENTIALS_REFUSED: ("Credentials that Exchange refused", ""),
+    names.GATEWAY_REFUSED: ("Phones that the mail gateway began to refuse", ""),
     names.BURIED: ("Entries given up", ""),
     names.ANNOUNCED: ("Announcements accepted by the push service", ""),
     names.HUSHED: ("Mails that were not to ring on a phone", ""),

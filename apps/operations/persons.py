@@ -108,7 +108,7 @@ def _mailbox(mailbox: Mailbox) -> dict[str, Any]:
 
 def _device(device: Device) -> dict[str, Any]:
     shown = ("state", "reason", "platform", "app_id", "ews_url", "content_wish", "time_zone")
-    more = ("model_name", "os_version", "app_version")
+    more = ("discovered_ews_url", "model_name", "os_version", "app_version")
     times = ("state_at", "push_token_at", "proved_at", "last_checkin_at", "created_at")
     found: dict[str, Any] = {"id": str(device.id), "organization_group": device.og.name}
     found |= {name: getattr(device, name) for name in (*shown, *more)}

@@ -28,7 +28,15 @@ from apps.exchange import errors
 from apps.exchange.interface import Credentials, Endpoint, Joined, MailServer, Proof
 from apps.history import counters, names
 from apps.keypairs import sealing
-from apps.subscriptions import current, ending, refusals, states, wakeups, webhook_url
+from apps.subscriptions import (
+    addresses,
+    current,
+    ending,
+    refusals,
+    states,
+    wakeups,
+    webhook_url,
+)
 from apps.subscriptions.database import in_joins_database
 from apps.subscriptions.entries import CLOCKS_DIFFER, JOIN, MAIL, JoinWork, MailWork
 from apps.subscriptions.models import SUPERSEDED, Subscription, SubscriptionState
@@ -45,6 +53,8 @@ DEADLINE_S: Final = 25.0
 # How long a join is tried again while Exchange is busy or away, before the device hears of it.
 PATIENCE = timedelta(minutes=10)
 _WAIT_FOR_OTHERS_S: Final = 0.5
+# Before Autodiscover is asked where the mailbox has gone.
+_ASK_AGAIN_S: Final = 0.5
 # The entry is in the log just before its rows are committed.
 _NOT_COMMITTED_S: Final = 0.2
 _COMMITTED_WITHIN_S: Final = 60.0
@@ -91,7 +101,7 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
         id=uuid.uuid4(),
         mailbox=device.mailbox,
         owner=device,
-        ews_url=device.ews_url,
+        ews_url=addresses.first_choice(device),
         status_frequency_minutes=chosen.status_frequency_minutes,
     )
     plaintext = json.dumps({"email": address, "credentials": json.loads(credentials.to_bytes())})
@@ -145,7 +155,7 @@ class Joiner:
             return await in_joins_database(_failed, case, error)
 
     async def _try(self, case: _Case) -> float | None:
-        proof = await self._prove(case)
+        case, proof = await self._prove(case)
         if not await in_joins_database(_proved, case, proof):
             return None
         turn = await in_joins_database(_turn, case)
@@ -166,22 +176,32 @@ class Joiner:
         await in_joins_database(self._complete, case, joined)
         return None
 
-    async def _prove(self, case: _Case) -> Proof:
+    async def _prove(self, case: _Case) -> tuple[_Case, Proof]:
         """One login of an account at a time: many at once would all be tried before any counts.
 
-        In this process by a lock, in all by a trial in the database.
+        In this process by a lock, in all by a trial in the database. Autodiscover logs in, too.
         """
         async with self._logins.setdefault(case.account, asyncio.Lock()):
             await self._begin_trial(case)
             try:
-                return await self._server.prove(
+                if not case.endpoint.url:
+                    case = await self._discover(case)
+                proof = await self._server.prove(
                     case.endpoint, case.credentials, case.address, DEADLINE_S / 2
                 )
+                return case, proof
             except errors.CredentialsRefused:
                 await in_joins_database(refusals.remember, case.mailbox, case.credentials)
                 raise
             finally:
                 await in_joins_database(refusals.end_trial, case.mailbox, case.credentials)
+
+    async def _discover(self, case: _Case) -> _Case:
+        """The case with the address that Autodiscover found; kept, should the time run out."""
+        reach = addresses.reach_of(case.mailbox.mail_system)
+        url = await self._server.discover(reach, case.credentials, case.address, DEADLINE_S / 2)
+        await in_joins_database(addresses.found, case.subscription, url)
+        return replace(case, endpoint=endpoint_of(case.mailbox.mail_system, url))
 
     async def _begin_trial(self, case: _Case) -> None:
         """Wait until nobody else tries what may be the same credentials.
@@ -319,9 +339,12 @@ def _load(entry: Entry) -> _Case | float | None:
     if device.secret_hash != work.enrolment or not registry.may_prove(device):
         ending.end(subscription.id, "device_gone", shred_now=True)
         return None
-    if not mail_systems.lists(mailbox.mail_system, subscription.ews_url):
-        _refuse(subscription, device, "ews_url_not_allowed")
-        return None
+    listed = mail_systems.lists(mailbox.mail_system, subscription.ews_url)
+    if not listed and not addresses.ask_again(subscription, device, None):
+        refusal = _unlisted(subscription, mailbox)
+        if refusal:
+            _refuse(subscription, device, refusal)
+            return None
     try:
         address, credentials = _parse(sealing.unseal(subscription.id, work.creds))
     except sealing.UnsealFailed:
@@ -342,11 +365,19 @@ def _load(entry: Entry) -> _Case | float | None:
     )
 
 
+def _unlisted(subscription: Subscription, mailbox: Mailbox) -> str:
+    """Why a join can't go on whose address is on no listed host; empty if it is to be found."""
+    if subscription.ews_url:
+        return "ews_url_not_allowed"
+    return "" if mailbox.mail_system.autodiscover else errors.AutodiscoverFailed.default_code
+
+
 def _proved(case: _Case, proof: Proof) -> bool:
     """Record a proof; False when the device left, was blocked or enrolled anew meanwhile."""
     if not registry.proved(case.device.id, enrolment=case.enrolment):
         ending.end(case.subscription.id, "device_gone", shred_now=True)
         return False
+    addresses.proved(case.subscription, case.device)
     wakeups.answered(case.device.id)
     for replaced in registry.handed_on(case.device.id):
         ending.retire(replaced, "handed_on")
@@ -377,6 +408,8 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
     if isinstance(error, errors.GatewayRefused):
         _refused_by_gateway(case)
         return None
+    if addresses.ask_again(case.subscription, case.device, error):
+        return _ASK_AGAIN_S
     if isinstance(error, errors.NotThisMailbox):
         counters.count(names.PROOF_FAILURES)
     if isinstance(error, errors.CredentialsRefused):
@@ -409,6 +442,7 @@ def _refused_by_gateway(case: _Case) -> None:
     counters.count(names.JOINS, label=code)
     if not registry.refused_by_gateway(case.device.id, case.enrolment):
         return
+    counters.count(names.GATEWAY_REFUSED)
     log.info("device %s refused by the gateway", case.device.id)
     wakeups.answered(case.device.id)
     # The others are asked for theirs now: with this device's credentials nothing is fetched.

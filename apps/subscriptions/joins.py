@@ -166,15 +166,20 @@ class Joins:
 
 
 def _hosts(entries: Sequence[Entry]) -> dict[str, str]:
-    """The mail server of each entry, by partition: one query; none where the row is no more."""
+    """The mail server of each entry, by partition: one query; none where the row is no more.
+
+    Those of a mail system whose addresses are not known yet count as at one server.
+    """
     ids = []
     for entry in entries:
         with suppress(ValueError):  # a damaged one is looked at by itself, and stops no other
             ids.append(id_of(entry.partition))
     rows = Subscription.objects.filter(id__in=ids)
     return {
-        name_of(subscription_id): urlsplit(url).netloc.lower()
-        for subscription_id, url in rows.values_list("id", "ews_url")
+        name_of(subscription_id): urlsplit(url).netloc.lower() or f"mail-system-{system}"
+        for subscription_id, url, system in rows.values_list(
+            "id", "ews_url", "mailbox__mail_system_id"
+        )
     }
 
 

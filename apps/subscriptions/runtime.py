@@ -17,7 +17,8 @@ from apps.exchange.limits import LimitedServer
 @lru_cache(maxsize=1)
 def mail_server() -> MailServer:
     """The mail server client of this process; its connections are kept between tasks."""
-    return LimitedServer(EwsServer(settings.ENS_VERSION), settings.ENS.exchange_calls_in_flight)
+    server = EwsServer(settings.ENS_VERSION, name_servers=settings.ENS.dns_servers)
+    return LimitedServer(server, settings.ENS.exchange_calls_in_flight)
 
 
 @lru_cache(maxsize=1)

@@ -53,6 +53,21 @@ def normal_host(text: str) -> str:
     return normal if port == 443 else f"{normal}:{port}"
 
 
+def normal_domain(text: str) -> str:
+    """Write an SMTP domain as it is listed and compared: lower-case A-labels.
+
+    Raises:
+        EwsUrlRefused: `smtp_domain_malformed` for anything but a DNS name.
+    """
+    try:
+        name = _name_or_ipv4(text)
+    except ValueError:  # what ipaddress and idna raise holds the domain
+        raise EwsUrlRefused("smtp_domain_malformed") from None
+    if _NUMERIC_LABEL.fullmatch(name.rpartition(".")[2]):
+        raise EwsUrlRefused("smtp_domain_malformed")
+    return name
+
+
 def _ipv6(host: str) -> str:
     return f"[{IPv6Address(host[1:-1]).compressed}]"
 

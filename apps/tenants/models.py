@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from django.db import models
 from treebeard.mp_tree import MP_Node
+
+# A list, as the database writes it where an older release leaves a column out.
+_EMPTY: Final = models.Value([], models.JSONField())
 
 
 class OrganizationGroup(MP_Node):
@@ -42,6 +45,8 @@ class MailSystem(models.Model):
     The rest is the way there: an HTTP proxy (`http://host:port`; its login is wrapped by the
     vault), the oldest TLS that will do, and a gateway in front with the headers that it knows
     devices by (`tenants/ways.py`).
+
+    `smtp_domains`: whose mailboxes it has, in lower-case A-labels; none listed says nothing.
     """
 
     class TlsFloor(models.TextChoices):
@@ -57,18 +62,25 @@ class MailSystem(models.Model):
     default_ews_url = models.CharField(max_length=1000, blank=True, default="")
     ca_pem = models.TextField(blank=True, default="")
     allow_private = models.BooleanField(default=False)
-    proxy_url = models.CharField(max_length=300, blank=True, default="")
-    proxy_auth = models.CharField(max_length=10, blank=True, default="none")
+    proxy_url = models.CharField(max_length=300, blank=True, default="", db_default="")
+    proxy_auth = models.CharField(max_length=10, blank=True, default="none", db_default="none")
     sealed_proxy_login = models.BinaryField(null=True)
     tls_floor = models.CharField(
-        max_length=3, choices=TlsFloor.choices, default=TlsFloor.TLS_1_2, blank=True
+        max_length=3,
+        choices=TlsFloor.choices,
+        default=TlsFloor.TLS_1_2,
+        db_default="1.2",
+        blank=True,
     )
-    gateway = models.BooleanField(default=False)
+    gateway = models.BooleanField(default=False, db_default=False)
     # Lines such as `X-Device-Id: {eas_id}`, and HTTP statuses; empty for the usual ones.
-    gateway_headers = models.JSONField(default=list, blank=True)
-    gateway_refusals = models.JSONField(default=list, blank=True)
+    gateway_headers = models.JSONField(default=list, db_default=_EMPTY, blank=True)
+    gateway_refusals = models.JSONField(default=list, db_default=_EMPTY, blank=True)
 
     audit_secret: ClassVar = frozenset({"sealed_proxy_login"})
+    smtp_domains = models.JSONField(default=list, db_default=_EMPTY, blank=True)
+    # Whether EWS addresses may be looked for by Autodiscover, for phones that bring none.
+    autodiscover = models.BooleanField(default=True, db_default=True)
 
     class Meta:
         constraints: ClassVar = [

@@ -19,7 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from apps.wire.client import AddressCheck
+from apps.wire import background
+from apps.wire.client import TlsFloor, set_tls_floor
 from apps.wire.errors import (
     AddressRefused,
     ConnectFailed,
@@ -29,9 +30,12 @@ from apps.wire.errors import (
     WireError,
 )
 from apps.wire.pins import spki_pin
+from apps.wire.proxy import Proxy, tunnel_to
+from apps.wire.target import AddressCheck, Targets
 from apps.wire.trust import trust_options
 
 _MOST_BYTES: Final = 64 * 1024
+_TUNNEL_S: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,21 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Via:
+    """What else is on the way: a proxy, whose own address `check_proxy` judges, and the oldest TLS.
+
+    The same as a `Client` is told, for what is fetched here.
+    """
+
+    proxy: Proxy | None = None
+    check_proxy: AddressCheck | None = None
+    floor: TlsFloor = "1.2"
+
+
+_DIRECT: Final = Via()
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A first answer: status, and the headers that came, in lower case, each with its values."""
 
@@ -81,13 +100,21 @@ def addresses(host: str) -> list[IPv4Address | IPv6Address]:
     return [ip_address(one) for one in unique]
 
 
-def fetch(url: str, check: AddressCheck, ca_pem: str = "", *, deadline_s: float = 8.0) -> Shown:
+def fetch(
+    url: str,
+    check: AddressCheck,
+    ca_pem: str = "",
+    *,
+    via: Via = _DIRECT,
+    deadline_s: float = 8.0,
+) -> Shown:
     """The certificates that the host of an https address shows; asks three times, sends nothing.
 
     Args:
         url: its path counts for nothing.
         check: raises for an address that must not be connected.
         ca_pem: private CAs to trust besides the system's.
+        via: proxy and TLS.
         deadline_s: for each of the three.
 
     Raises:
@@ -97,17 +124,17 @@ def fetch(url: str, check: AddressCheck, ca_pem: str = "", *, deadline_s: float 
     if parts.scheme != "https" or not parts.hostname:
         raise ProtocolFailed("scheme_not_permitted")
     base = f"https://{parts.netloc.rpartition('@')[2]}/"
-    handle = _handle(base, check, deadline_s)
+    handle = _handle(base, via, deadline_s)
     handle.setopt(pycurl.OPT_CERTINFO, 1)
-    _perform(handle, check)
+    _perform(handle, base, check, via)
     pems = [value for one in handle.getinfo(pycurl.INFO_CERTINFO) for value in _pem(one)]
     handle.close()
     if not pems:
         raise TlsFailed("no_certificate")
     return Shown(
         chain=tuple(_certificate(pem) for pem in pems),
-        trusted=_verifies(base, check, ca_pem, deadline_s, name=False),
-        name_matches=_verifies(base, check, ca_pem, deadline_s, name=True, chain=False),
+        trusted=_verifies(base, check, ca_pem, via, deadline_s, name=False),
+        name_matches=_verifies(base, check, ca_pem, via, deadline_s, name=True, chain=False),
     )
 
 
@@ -117,6 +144,7 @@ def ask(
     *,
     method: str = "GET",
     headers: tuple[str, ...] = (),
+    via: Via = _DIRECT,
     deadline_s: float = 8.0,
 ) -> Answer:
     """What a host answers to a request without credentials; its certificate is not looked at.
@@ -126,7 +154,7 @@ def ask(
     Raises:
         WireError: no answer, or an address that the check refuses.
     """
-    handle = _handle(url, check, deadline_s)
+    handle = _handle(url, via, deadline_s)
     lines: list[bytes] = []
     body = io.BytesIO()
 
@@ -141,7 +169,7 @@ def ask(
     handle.setopt(pycurl.WRITEFUNCTION, take)
     handle.setopt(pycurl.MAXFILESIZE, 1024 * 1024)
     try:
-        _perform(handle, check)
+        _perform(handle, url, check, via)
     except ProtocolFailed:
         # A server that closes without saying so has answered all the same.
         if not handle.getinfo(pycurl.RESPONSE_CODE):
@@ -157,7 +185,7 @@ def ask(
     return Answer(status, found, body.getvalue())
 
 
-def _handle(url: str, check: AddressCheck, deadline_s: float) -> Any:
+def _handle(url: str, via: Via, deadline_s: float) -> Any:
     handle = pycurl.Curl()
     handle.setopt(pycurl.URL, url)
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS)
@@ -168,27 +196,50 @@ def _handle(url: str, check: AddressCheck, deadline_s: float) -> Any:
     handle.setopt(pycurl.TIMEOUT_MS, int(deadline_s * 1000))
     handle.setopt(pycurl.SSL_VERIFYPEER, 0)
     handle.setopt(pycurl.SSL_VERIFYHOST, 0)
+    set_tls_floor(handle.setopt, via.floor)
     return handle
 
 
-def _perform(handle: Any, check: AddressCheck) -> None:
-    refused = False
+def _perform(handle: Any, url: str, check: AddressCheck, via: Via) -> None:
+    if via.proxy is None:
+        _perform_direct(handle, check)
+        return
+    making = tunnel_to(url, via.proxy, Targets(check), via.check_proxy)
+    try:
+        way = background.run(making, _TUNNEL_S)
+    except TimeoutError:
+        raise DeadlineExceeded from None
+    handle.setopt(pycurl.CONNECT_TO, ["::127.0.0.1:9"])  # never used: the tunnel is there
+    handle.setopt(pycurl.SOCKOPTFUNCTION, lambda *_socket: pycurl.SOCKOPT_ALREADY_CONNECTED)
+    handle.setopt(pycurl.OPENSOCKETFUNCTION, lambda *_asked: _Socket(fileno=way.detach()))
+    try:
+        handle.perform()
+    except pycurl.error as error:
+        raise _translated(int(error.args[0])) from None
+    finally:
+        way.close()
+
+
+def _perform_direct(handle: Any, check: AddressCheck) -> None:
+    refused = permitted = False
 
     def open_socket(_purpose: int, address: Any) -> Any:
-        nonlocal refused
+        nonlocal refused, permitted
         family, kind, protocol, peer = address
         try:
             check(ip_address(peer[0]))
         except Exception:  # noqa: BLE001 - a check that fails must refuse, whatever it raised
             refused = True
             return pycurl.SOCKET_BAD
+        permitted = True
         return _Socket(family, kind, protocol)
 
     handle.setopt(pycurl.OPENSOCKETFUNCTION, open_socket)
     try:
         handle.perform()
     except pycurl.error as error:
-        if refused:
+        # Of several addresses, what became of the permitted one tells more.
+        if refused and not permitted:
             raise AddressRefused from None
         raise _translated(int(error.args[0])) from None
 
@@ -216,18 +267,19 @@ def _verifies(
     base: str,
     check: AddressCheck,
     ca_pem: str,
+    via: Via,
     deadline_s: float,
     *,
     name: bool,
     chain: bool = True,
 ) -> bool:
-    handle = _handle(base, check, deadline_s)
+    handle = _handle(base, via, deadline_s)
     handle.setopt(pycurl.SSL_VERIFYPEER, 1 if chain else 0)
     handle.setopt(pycurl.SSL_VERIFYHOST, 2 if name else 0)
     for option, value in trust_options(ca_pem):
         handle.setopt(option, value)
     try:
-        _perform(handle, check)
+        _perform(handle, base, check, via)
     except TlsFailed:
         return False
     finally:

@@ -25,7 +25,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_address
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import pycurl
 
@@ -38,7 +37,7 @@ from apps.wire.errors import (
     TlsFailed,
     WireError,
 )
-from apps.wire.proxy import Proxy, tunnel
+from apps.wire.proxy import Proxy, tunnel_to
 from apps.wire.target import AddressCheck, Targets
 from apps.wire.trust import trust_options
 
@@ -311,14 +310,9 @@ class Client:
             way.close()
 
     async def _make_tunnel(self, proxy: Proxy, request: Request) -> socket.socket:
-        parts = urlsplit(request.url)
-        port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
-        host = parts.hostname or ""
         try:
             async with asyncio.timeout(request.deadline_s):
-                if self._targets is not None:
-                    await self._targets.check(host)
-                return await tunnel(proxy, host, port, self._check_proxy)
+                return await tunnel_to(request.url, proxy, self._targets, self._check_proxy)
         except TimeoutError:
             raise DeadlineExceeded from None
 
@@ -582,12 +576,17 @@ _FLOORS: dict[TlsFloor, int] = {
 }
 
 
-def prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
-    """Set on a handle how the peer is verified, and who we are."""
-    setopt(pycurl.SSLVERSION, _FLOORS[tls.floor])
-    if tls.floor != "1.2":
+def set_tls_floor(setopt: Callable[[int, Any], None], floor: TlsFloor) -> None:
+    """Set on a handle the oldest version of TLS that will do."""
+    setopt(pycurl.SSLVERSION, _FLOORS[floor])
+    if floor != "1.2":
         # OpenSSL 3 has SHA-1 with these versions at its lowest level only.
         setopt(pycurl.SSL_CIPHER_LIST, "DEFAULT:@SECLEVEL=0")
+
+
+def prepare_tls(setopt: Callable[[int, Any], None], tls: Tls) -> None:
+    """Set on a handle how the peer is verified, and who we are."""
+    set_tls_floor(setopt, tls.floor)
     for option, value in trust_options(tls.ca_pem):
         setopt(option, value)
     if tls.pins:

@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import spnego
 
 from apps.wire.errors import ProxyFailed
-from apps.wire.target import AddressCheck
+from apps.wire.target import AddressCheck, Targets
 
 ProxyAuth = Literal["none", "basic", "ntlm", "negotiate"]
 
@@ -46,6 +47,23 @@ class Proxy:
     auth: ProxyAuth = "none"
     user: str = field(repr=False, default="")
     password: str = field(repr=False, default="")
+
+
+async def tunnel_to(
+    url: str, proxy: Proxy, targets: Targets | None, check: AddressCheck | None
+) -> socket.socket:
+    """The tunnel for a request to this URL; the host is judged first where `targets` are given.
+
+    Raises:
+        AddressRefused, ProtocolFailed: see `Targets.check`.
+        ProxyFailed: see `tunnel`.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if targets is not None:
+        await targets.check(host)
+    port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+    return await tunnel(proxy, host, port, check)
 
 
 async def tunnel(

@@ -20,7 +20,9 @@ from apps.announce.policy import Rules, vip_hmac
 from apps.announce.pushing import Pusher
 from apps.cns.answer import Result
 from apps.cns.client import Push
-from apps.devices.models import Mailbox
+from apps.devices import registry
+from apps.devices.models import Device, Mailbox
+from apps.devices.registry import Description
 from apps.eventlog.interface import Entry
 from apps.eventlog.table import TableLog
 from apps.exchange import errors
@@ -30,7 +32,7 @@ from apps.keypairs.signing import Signer
 from apps.subscriptions import refusals
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import MAIL, MailWork
-from apps.subscriptions.models import Subscription
+from apps.subscriptions.models import Subscription, WakeUp
 from apps.tenants.groups import create_group
 from apps.tenants.mail_systems import add_mail_system
 from apps.vault.lookup import lookup_hmac
@@ -320,3 +322,50 @@ async def test_a_fetch_waits_for_who_tries_the_same_credentials_and_hears_of_a_r
     await run
     assert site.exchange.calls == 0
     assert site.relay.titles == ["New mail"]
+
+
+async def test_a_fetch_that_the_gateway_refuses_silences_whose_credentials_it_used(
+    site: Site,
+) -> None:
+    owner, other = await in_database(_two_phones, site)
+    site.exchange.error = errors.GatewayRefused()
+    site.credentials = replace(site.credentials, identity=(("eas_id", "owner's"),))
+    targets = (
+        replace(PHONE, device_id=owner, token="01" * 32),
+        replace(PHONE, device_id=other, token="02" * 32),
+    )
+    await site.run(NEW, targets)
+    # At once: the owner does not even hear of the mail that found it out.
+    assert site.relay.reached == {("apns", "02" * 32)}
+    assert site.relay.titles == ["New mail"]
+    blocked = await in_database(Device.objects.get, id=owner)
+    assert (blocked.state, blocked.reason) == ("blocked", "gateway")
+    assert blocked.silent_since is not None and blocked.secret_hash
+    now = await in_database(Subscription.objects.get, id=site.subscription.id)
+    assert (now.state, now.reason) == ("suspect", "gateway")
+    assert await in_database(WakeUp.objects.filter(device_id=other).exists)
+
+
+async def test_credentials_from_before_the_gateway_block_nobody(site: Site) -> None:
+    owner, other = await in_database(_two_phones, site)
+    site.exchange.error = errors.GatewayRefused()
+    await site.run(NEW)
+    assert (await in_database(Device.objects.get, id=owner)).state == "active"
+    assert await in_database(WakeUp.objects.filter(device_id__in=[owner, other]).count) == 2
+
+
+def _two_phones(site: Site) -> tuple[uuid.UUID, uuid.UUID]:
+    """Two proved phones of the mailbox; the first owns its subscription."""
+    mailbox = site.subscription.mailbox
+    made = []
+    for token in ("01" * 32, "02" * 32):
+        said = Description("ios", "com.example", token, "https://mail.example.com/")
+        enrolled = registry.enrol(mailbox.mail_system.og, mailbox, said)
+        assert enrolled is not None
+        registry.proved(enrolled[0].id)
+        made.append(enrolled[0])
+    site.subscription.owner = made[0]
+    site.subscription.save()
+    mailbox.current_subscription = site.subscription.id
+    mailbox.save()
+    return made[0].id, made[1].id

@@ -115,6 +115,21 @@ async def test_a_throttled_account_is_left_alone_as_long_as_it_says_and_no_other
     assert await ask(server) == "ok"
 
 
+async def test_what_was_under_way_does_not_end_a_pause(
+    server: LimitedServer, inner: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_PART_OF_ONE_ACCOUNT", 1)
+    inner.takes_s = 0.2
+    earlier = asyncio.create_task(ask(server))
+    await asyncio.sleep(0.01)
+    inner.takes_s, inner.error = 0.0, ServerBusy(30.0)
+    assert await ask(server) == "server_busy"
+    inner.error = None
+    assert await earlier == "ok"
+    assert await ask(server) == "server_busy"
+    assert inner.calls == 2
+
+
 async def test_who_is_refused_again_and_again_waits_longer_each_time(
     server: LimitedServer, inner: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,8 +182,13 @@ async def test_a_host_that_is_busy_for_two_is_left_alone_by_all(
     await asyncio.sleep(0.31)
     # One finds out.
     inner.error, inner.takes_s = None, 0.05
-    answers = await asyncio.gather(*(ask(server, who=user(n)) for n in range(9, 13)))
-    assert sorted(answers) == ["ok"] + ["server_busy"] * 3
+    first = asyncio.create_task(ask(server, who=user(9)))
+    await asyncio.sleep(0.01)
+    with pytest.raises(ServerBusy) as caught:
+        await server.describe(SLOW, user(10), [], True, 5.0)
+    # The outcome is there soon, and so is the next try.
+    assert caught.value.back_off_s == 0.05
+    assert await first == "ok"
     assert await ask(server, who=BEN) == "ok"
 
 
@@ -275,6 +295,14 @@ async def test_slow_answers_count_as_trouble(
     assert server._hosts["slow.example"].places.limit == 64
     assert await ask(server, who=BEN) == "ok"
     assert server._hosts["slow.example"].places.limit == 32
+
+
+@pytest.mark.parametrize("url", ["https://[::1/EWS", "", "nonsense", "https://"])
+async def test_an_address_that_is_none_is_the_client_s_to_refuse(
+    server: LimitedServer, inner: Server, url: str
+) -> None:
+    assert await ask(server, Endpoint(url)) == "ok"
+    assert inner.calls == 1
 
 
 async def test_what_is_remembered_is_bounded(

@@ -378,11 +378,17 @@ async def test_nobody_there(url: str) -> None:
     await server.close()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1/", "https://u:p@127.0.0.1/", "nonsense", ""])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/", "https://u:p@127.0.0.1/", "https://[::1/", "nonsense", ""]
+)
 async def test_addresses_that_are_none(url: str) -> None:
     server = EwsServer("0.1.0")
     with pytest.raises(NotEws):
         await server.join(Endpoint(url, exceptions=LAB), ANNA, "https://x/", 30, 5)
+    with pytest.raises(NotEws):
+        endpoint = Endpoint(url, exceptions=LAB)
+        await server.describe(endpoint, ANNA, ["1"], False, 5, Extras(preview=True))
+    assert server.products(url) == ()
     await server.close()
 
 

@@ -89,7 +89,10 @@ TROUBLES: list[dict[str, Any]] = [
     "trouble", TROUBLES, ids=lambda trouble: "-".join(map(str, trouble.values()))
 )
 async def test_one_mailbox_in_trouble_hurts_nobody_else(
-    world: World, trouble: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    world: World,
+    trouble: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(limits, "_PAUSE_S", 0.05)
     victim = asyncio.create_task(_insist(world))
@@ -105,8 +108,20 @@ async def test_one_mailbox_in_trouble_hurts_nobody_else(
     await asyncio.gather(victim, return_exceptions=True)
     assert answers == ["ok"] * len(answers)
     assert world.limit == AT_ONCE
+    # Nor was it lower meanwhile.
+    assert "at once at most" not in caplog.text and "left alone" not in caplog.text
     # A dozen calls take some milliseconds; on a shared machine now and then much more.
     assert longest < 3
+
+
+@pytest.mark.parametrize("kind", ["busy", "too_many_requests"])
+async def test_many_throttled_users_hurt_nobody_else(world: World, kind: Any) -> None:
+    throttled = range(1, 9)
+    for number in throttled:
+        world.lab.faults.add(kind, 60, address=f"user{number}@example.com")
+    assert {await world.ask(number) for number in [*throttled] * 3} == {"server_busy"}
+    assert {await world.ask(number) for number in range(9, OTHERS + 1)} == {"ok"}
+    assert world.limit == AT_ONCE
 
 
 async def _insist(world: World) -> None:

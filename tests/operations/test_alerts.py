@@ -113,6 +113,7 @@ def test_a_log_that_grows(
     ("name", "limit", "code"),
     [
         (names.CREDENTIALS_REFUSED, alerts.CREDENTIALS_REFUSED_AT, "credentials_refused"),
+        (names.GATEWAY_REFUSED, alerts.GATEWAY_REFUSED_AT, "gateway_refuses"),
         (names.PROOF_FAILURES, alerts.PROOF_FAILURES_AT, "proof_failures"),
     ],
 )

@@ -8,6 +8,7 @@ import os
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
@@ -26,6 +27,8 @@ from apps.diagnosis.registry import Context, Step
 from apps.exchange.diagnosis import judge
 from apps.history import buffer, counters, names
 from apps.lab.exchange import LabExchange
+from apps.lab.gateway import LabGateway
+from apps.lab.gateway import in_thread as gateway_in_thread
 from apps.operations.checks import exchange, hosts, webhook
 from apps.operations.checks import relay as relay_checks
 from apps.relay import signature
@@ -37,7 +40,9 @@ from apps.tenants.models import MailSystem, OrganizationGroup
 from apps.wire import certificates
 from apps.wire.errors import AddressRefused
 from tests.operations.test_secure_channel import _Quiet, relay  # noqa: F401
-from tests.wire.servers import Authority
+from tests.wire.servers import Authority, Site
+from tests.wire.test_tls_floor import server_of
+from tests.wire.tinyproxy import connects, tinyproxy
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 
@@ -70,6 +75,21 @@ def lab() -> Iterator[LabExchange]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@contextmanager
+def in_thread(server: AbstractAsyncContextManager[Site]) -> Iterator[Site]:
+    """A small server in an event loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(20)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
 @pytest.fixture
@@ -114,6 +134,66 @@ class TestExchange:
         assert set(steps_of("exchange.reach", Context(og_paths=()))) == {"mail systems"}
         ours = Context(og_paths=(lab_system.og.path,))
         assert set(steps_of("exchange.reach", ours)) == {"DNS"}
+
+    def test_one_that_speaks_old_tls_only(
+        self, og: OrganizationGroup, settings: Settings, tmp_path: Path
+    ) -> None:
+        configure(settings, guard_exceptions=LOOPBACK)
+        authority = Authority(tmp_path)
+        with in_thread(server_of("1.0", authority)) as site:
+            url = site.url("/EWS/Exchange.asmx")
+            host = url.removeprefix("https://").partition("/")[0]
+            system = MailSystem.objects.create(
+                og=og, name="Old", hosts=[host], default_ews_url=url, ca_pem=authority.pem
+            )
+            step = steps_of("exchange.reach")["TLS version"]
+            assert step.status == "failed" and "older than TLS 1.2" in step.detail
+            assert "SchUseStrongCrypto" in step.advice
+            assert "SystemDefaultTlsVersions" in step.advice
+            MailSystem.objects.filter(pk=system.pk).update(tls_floor="1.0")
+            found = steps_of("exchange.reach")
+            assert found["TLS chain"].status == "ok" and found["TLS version"].status == "warning"
+            assert "SchUseStrongCrypto" in found["TLS version"].advice
+        with in_thread(server_of("1.2", authority)) as site:
+            url = site.url("/EWS/Exchange.asmx")
+            host = url.removeprefix("https://").partition("/")[0]
+            MailSystem.objects.update(hosts=[host], default_ews_url=url)
+            step = steps_of("exchange.reach")["TLS version"]
+            assert step.status == "warning" and "choose that again" in step.advice
+
+    def test_through_a_proxy(
+        self, lab_system: MailSystem, settings: Settings, tmp_path: Path
+    ) -> None:
+        configure(settings, guard_exceptions=LOOPBACK)
+        with tinyproxy(tmp_path) as proxy:
+            url = f"http://{proxy.host}:{proxy.port}"
+            MailSystem.objects.update(proxy_url=url)
+            found = steps_of("exchange.reach")
+            assert {step.status for step in found.values()} <= {"ok", "warning"}, found
+            assert "DNS" not in found and found["EWS"].status == "ok"
+            assert connects(tmp_path)
+        step = steps_of("exchange.reach")["connection"]
+        assert step.status == "failed" and "proxy" in step.advice
+        configure(settings, guard_exceptions=())
+        MailSystem.objects.update(hosts=["mail.invalid"], default_ews_url="")
+        assert "loopback" in steps_of("exchange.reach")["connection"].advice
+
+    def test_behind_a_gateway(
+        self, lab: LabExchange, lab_system: MailSystem, settings: Settings
+    ) -> None:
+        configure(settings, guard_exceptions=LOOPBACK)
+        MailSystem.objects.update(gateway=True)
+        assert steps_of("exchange.reach")["gateway"].status == "warning"  # there is none
+        with gateway_in_thread(LabGateway(lab.url, lab.ca_pem)) as gateway:
+            host = gateway.url.split("/")[2]
+            MailSystem.objects.update(
+                hosts=[host], default_ews_url=gateway.url, ca_pem=gateway.ca_pem
+            )
+            found = steps_of("exchange.reach")
+            assert found["gateway"].status == "ok" and "EWS" not in found
+            tried = Context(address="anna@example.com", username="EXAMPLE\\anna", password="x-1")
+            step = steps_of("exchange.sign_in", tried)["sign in"]
+            assert (step.detail, "gateway" in step.advice) == ("gateway", True)
 
     def test_signing_in(
         self, lab_system: MailSystem, settings: Settings, monkeypatch: pytest.MonkeyPatch

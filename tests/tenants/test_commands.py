@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
+from apps.audit.models import AuditEntry
 from apps.tenants.groups import find_group
 from apps.tenants.mail_systems import mail_system_for
 from apps.tenants.models import ApiToken, MailSystem
@@ -44,12 +45,26 @@ def test_mail_systems_are_added_listed_and_removed() -> None:
     added = run("ens_mail_system", "add", *arguments, "--default-ews-url", url, "--allow-private")
     assert added == "mail.example.com"
     assert run("ens_mail_system", "list", "--og", "Acme") == f"Main\tmail.example.com\t{url}"
-    system, _ = mail_system_for(find_group("Acme"), None)
+    system, _ = mail_system_for(find_group("Acme"), None, "a@x.example")
     assert system.allow_private
     with pytest.raises(CommandError, match="has a mail system of this name"):
         run("ens_mail_system", "add", *arguments)
     assert run("ens_mail_system", "remove", "--og", "Acme", "--name", "Main") == "removed"
     assert not MailSystem.objects.exists()
+
+
+def test_a_mail_system_behind_a_gateway() -> None:
+    run("ens_og", "create", "Acme")
+    add = ("ens_mail_system", "add", "--og", "Acme", "--host", "mail.example.com")
+    header, statuses = ("--gateway-header", "X-Id: {eas_id}"), ("--gateway-refusal", "449")
+    run(*add, "--name", "Main", "--gateway", *header, *statuses, "--tls-floor", "1.1")
+    system = MailSystem.objects.get()
+    assert (system.gateway, system.gateway_headers) == (True, ["X-Id: {eas_id}"])
+    assert (system.gateway_refusals, system.tls_floor) == ([449], "1.1")
+    assert AuditEntry.objects.get(action="mail_system.create").after["tls_floor"] == "1.1"
+    for wrong in (("--gateway-header", "Cookie: {eas_id}"), ("--gateway-refusal", "200")):
+        with pytest.raises(CommandError, match="the gateway is refused"):
+            run(*add, "--name", "Other", "--gateway", *wrong)
 
 
 def test_a_ca_file_must_hold_certificates(tmp_path: Path) -> None:

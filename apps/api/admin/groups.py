@@ -274,4 +274,6 @@ def _mail_system(row: MailSystem) -> dict[str, Any]:
         "default_ews_url": row.default_ews_url,
         "has_own_cas": bool(row.ca_pem),
         "allow_private": row.allow_private,
+        "smtp_domains": row.smtp_domains,
+        "autodiscover": row.autodiscover,
     }

@@ -104,6 +104,8 @@ class MailSystem(serializers.Serializer):
     default_ews_url = serializers.CharField()
     has_own_cas = serializers.BooleanField()
     allow_private = serializers.BooleanField()
+    smtp_domains = serializers.ListField(child=serializers.CharField())
+    autodiscover = serializers.BooleanField()
 
 
 class MailSystemCreate(Strict):
@@ -118,6 +120,10 @@ class MailSystemCreate(Strict):
     allow_private = serializers.BooleanField(
         default=False, help_text="Needs the scope `system.change` everywhere."
     )
+    smtp_domains = serializers.ListField(
+        child=serializers.CharField(max_length=260), max_length=1000, required=False, default=list
+    )
+    autodiscover = serializers.BooleanField(default=True)
 
 
 # --- devices --------------------------------------------------------------------------------

@@ -78,15 +78,16 @@ def app_configuration(request: HttpRequest) -> HttpResponse:
 def values(og: OrganizationGroup) -> dict[str, Any]:
     """The keys of the mail app's managed configuration, without the token.
 
-    `EWSUrl` is left out where no mail system of the group has an address of its own: the app then
-    asks Autodiscover.
+    `EWSUrl` is left out where no mail system of the group has an address of its own: Autodiscover
+    then finds it.
     """
     found: dict[str, Any] = {
         "ENSLinkAddress": settings.ENS.link_address,
         "AccountNotifyPush": True,
     }
     with suppress(EwsUrlRefused):
-        found["EWSUrl"] = mail_system_for(og, None)[1]
+        default = mail_system_for(og, None, "")[1]
+        found |= {"EWSUrl": default} if default else {}
     return found
 
 

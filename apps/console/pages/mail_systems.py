@@ -27,7 +27,7 @@ from apps.devices.models import Mailbox
 from apps.subscriptions.way import proxy_user, seal_proxy_login
 from apps.tenants import ways
 from apps.tenants.ews_urls import EwsUrlRefused
-from apps.tenants.mail_systems import check_ca_pem, checked
+from apps.tenants.mail_systems import check_ca_pem, checked, checked_domains
 from apps.tenants.models import MailSystem, OrganizationGroup
 
 _T = TypeVar("_T")
@@ -107,6 +107,14 @@ class MailSystemForm(forms.ModelForm):
         help_text="One a line, as host or host:port. ENS calls no others.",
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"}),
     )
+    smtp_domains = _Lines(
+        required=False,
+        label="Mail domains",
+        max_length=20_000,
+        help_text="One a line: what stands behind the @ of the addresses here. By them the mail "
+        "system of a phone is found that brings no EWS address.",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false"}),
+    )
 
     proxy_user = forms.CharField(
         required=False,
@@ -148,6 +156,7 @@ class MailSystemForm(forms.ModelForm):
             *("name", "hosts", "default_ews_url", "ca_pem", "allow_private"),
             *("proxy_url", "proxy_auth", "tls_floor"),
             *("gateway", "gateway_headers", "gateway_refusals"),
+            *("smtp_domains", "autodiscover"),
         )
         labels: ClassVar = {
             "default_ews_url": "Default EWS address",
@@ -156,6 +165,7 @@ class MailSystemForm(forms.ModelForm):
             "proxy_url": "Proxy",
             "tls_floor": "Oldest TLS",
             "gateway": "Gateway",
+            "autodiscover": "Ask Autodiscover",
         }
         help_texts: ClassVar = {
             "default_ews_url": "For phones that don't know theirs, such as "
@@ -169,6 +179,8 @@ class MailSystemForm(forms.ModelForm):
             "tls_floor": "Below TLS 1.2 whoever is on the way may read passwords and mail. Rather "
             "let Exchange speak TLS 1.2: diagnostics name its settings.",
             "gateway": "A Secure Email Gateway stands in front and decides about each device.",
+            "autodiscover": "Where the phone brings no EWS address and there is no default one. It "
+            "is only asked at, and believed about, the hosts above.",
         }
 
     def clean_name(self) -> str:
@@ -213,6 +225,12 @@ class MailSystemForm(forms.ModelForm):
         same = all(found.get(one) == self.initial.get(one) for one in ("proxy_url", "proxy_auth"))
         if stored and not same:
             self.add_error("proxy_password", "Type it once more: it is for another proxy or login.")
+
+    def clean_smtp_domains(self) -> list[str]:
+        try:
+            return checked_domains(self.cleaned_data["smtp_domains"])
+        except EwsUrlRefused:
+            raise forms.ValidationError("One of these is no domain.") from None
 
     def clean(self) -> dict[str, Any]:
         found: dict[str, Any] = super().clean() or {}
@@ -277,6 +295,13 @@ class MailSystemAdmin(ConsoleAdmin):
                 "fields": ("gateway", "gateway_headers", "gateway_refusals"),
                 "description": "Each device is shown to the gateway when it brings its "
                 "credentials. One that it refuses is told nothing until the gateway lets it pass.",
+            },
+        ),
+        (
+            "Autodiscover",
+            {
+                "fields": ("smtp_domains", "autodiscover"),
+                "description": "How the EWS address is found for phones that bring none.",
             },
         ),
     )

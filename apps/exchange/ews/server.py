@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from urllib.parse import urlsplit
 
+from apps.exchange.autodiscover.service import Autodiscover
+from apps.exchange.autodiscover.srv import DnsResolver
 from apps.exchange.errors import (
     EwsError,
     ExchangeError,
@@ -26,6 +27,7 @@ from apps.exchange.interface import (
     Joined,
     Product,
     Proof,
+    Reach,
 )
 from apps.exchange.transport import Transport
 
@@ -45,11 +47,25 @@ class EwsServer:
     Args:
         version: of ENS, for the user agent, which administrators put on lists.
         max_host_connections: connections to one host at most, 0 for no limit.
+        name_servers: who is asked for Autodiscover's SRV records; those of the system for none.
     """
 
-    def __init__(self, version: str, *, max_host_connections: int = 0) -> None:
+    def __init__(
+        self,
+        version: str,
+        *,
+        max_host_connections: int = 0,
+        name_servers: Sequence[str] = (),
+    ) -> None:
         self._transport = Transport(version, max_host_connections=max_host_connections)
         self._versions = versions.KnownVersions()
+        self._autodiscover = Autodiscover(self._transport, DnsResolver(name_servers))
+
+    async def discover(
+        self, system: Reach, credentials: Credentials, address: str, deadline_s: float
+    ) -> str:
+        """See `MailServer.discover`. By Autodiscover (`apps.exchange.autodiscover`)."""
+        return await self._autodiscover.ews_url(system, credentials, address, deadline_s)
 
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
@@ -137,7 +153,7 @@ class EwsServer:
 
     def products(self, url: str) -> tuple[Product, ...]:
         """See `MailServer.products`."""
-        seen = self._versions.of(_host(url))
+        seen = self._versions.of(Endpoint(url).host)
         return tuple(Product(str(version), version.supported) for version in seen)
 
     async def close(self) -> None:
@@ -178,7 +194,7 @@ class EwsServer:
         end = asyncio.get_running_loop().time() + deadline_s
         ways: list[get_item.Previews] = ["none"]
         if extras.preview:
-            newer = self._versions.have_previews(_host(endpoint.url))
+            newer = self._versions.have_previews(endpoint.host)
             ways = ["property", "body", "none"] if newer else ["body", "none"]
         for way in ways:
             body = get_item.request(ids, way, conversations=extras.conversation)
@@ -190,19 +206,15 @@ class EwsServer:
                 if way == "none" or error.transient:
                     raise
                 if way == "property" and _is_too_new(error):
-                    self._versions.refused(_host(endpoint.url))
+                    self._versions.refused(endpoint.host)
         raise AssertionError("the last way returns or raises")
 
     async def _call(
         self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
     ) -> bytes:
         answer = (await self._transport.post(endpoint, credentials, body, deadline_s)).body
-        self._versions.learn(_host(endpoint.url), answer)
+        self._versions.learn(endpoint.host, answer)
         return answer
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.lower()
 
 
 def _is_too_new(error: ExchangeError) -> bool:

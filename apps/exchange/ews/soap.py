@@ -58,6 +58,8 @@ _ENVELOPE = (
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _RESPONSE_CODE = re.compile(r"[A-Za-z0-9]{1,80}")
 _FORBIDDEN_REFERENCE = re.compile(rb"&#(?:x([0-9a-fA-F]{1,8})|([0-9]{1,10}));")
+# Each costs a call; no subject has so many, and two megabytes of them would hold up the loop.
+_MOST_REPAIRED = 5_000
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 # The encoding is fixed: a declared UTF-7 or UTF-16 could hide a DOCTYPE from the byte search.
@@ -226,7 +228,8 @@ def _parse_answer(raw: bytes) -> etree._Element:
     try:
         return parse(raw)
     except XmlRefused:
-        cleaned = _CONTROLS.sub(b"?", _FORBIDDEN_REFERENCE.sub(_permitted, raw))
+        repaired = _FORBIDDEN_REFERENCE.sub(_permitted, raw, count=_MOST_REPAIRED)
+        cleaned = _CONTROLS.sub(b"?", repaired)
         if cleaned == raw:
             raise
         return parse(cleaned)

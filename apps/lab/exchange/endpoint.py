@@ -70,8 +70,7 @@ class Endpoint:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One request."""
-        caller = self._authenticate(request)
-        self._count_connection(request, caller)
+        caller = self.admit(request)
         if caller is None:
             return web.Response(status=401, headers={"WWW-Authenticate": _REALM})
         if request.content_type != _XML:
@@ -125,6 +124,12 @@ class Endpoint:
             # The lab holds no schema; what a validating server refuses before, fails here.
             return self._fault(EwsError("ErrorSchemaValidation"), member)
         return self._reply(soap.answer(asked.operation, messages, member), 200)
+
+    def admit(self, request: web.Request) -> Mailbox | None:
+        """The user whose credentials a request bears, if they are good."""
+        caller = self._authenticate(request)
+        self._count_connection(request, caller)
+        return caller
 
     def _authenticate(self, request: web.Request) -> Mailbox | None:
         scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")

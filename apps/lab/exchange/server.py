@@ -27,9 +27,10 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
-from ..ca import LabCa
+from ..ca import LOOPBACK_NAMES, LabCa
 from . import control as control_api
 from .accounts import DOMAIN, demo_mailboxes
+from .autodiscover import POX_PATH, SOAP_PATH, Autodiscover, redirector
 from .clock import Clock
 from .endpoint import PATH, Endpoint
 from .errors import EwsError
@@ -53,7 +54,7 @@ class LabExchange:
     every SOAP message (`journal.py`), `webhook_timeout_s` (real seconds) is how long a webhook may
     take. `version` is what it claims to be and how much it understands, or several: a farm whose
     members take turns. With `strict_aliases` a mailbox goes by its primary address only, and its
-    aliases are answered ErrorNonPrimarySmtpAddress.
+    aliases are answered ErrorNonPrimarySmtpAddress. Its certificate is for loopback and `names`.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class LabExchange:
         on_message: MessageHook | None = None,
         record_dir: Path | None = None,
         webhook_timeout_s: float = 30.0,
+        names: Sequence[str] = (),
     ) -> None:
+        self._names = (*LOOPBACK_NAMES, *names)
         self._directory = tempfile.TemporaryDirectory(
             prefix="ens-lab-exchange-", ignore_cleanup_errors=True
         )
@@ -90,6 +93,7 @@ class LabExchange:
             max_concurrency=max_concurrency,
             strict_aliases=strict_aliases,
         )
+        self.autodiscover = Autodiscover(self._store, self._endpoint.admit)
         self._webhook_timeout_s = webhook_timeout_s
         self._runners: list[web.AppRunner] = []
         self._ews: tuple[web.AppRunner, str, int, Any] | None = None
@@ -117,12 +121,18 @@ class LabExchange:
         self._hub.open(Webhooks(self._ca.pem, self._webhook_timeout_s))
         ews = web.Application(client_max_size=_MAX_REQUEST)
         ews.router.add_post(PATH, self._endpoint.handle)
-        context = self._ca.issue("exchange").server_context()
+        ews.router.add_post(SOAP_PATH, self.autodiscover.soap)
+        ews.router.add_post(POX_PATH, self.autodiscover.pox)
+        context = self._ca.issue("exchange", self._names).server_context()
         actual = await self._listen(ews, host, port, context)
         self._ews = (self._runners[-1], host, actual, context)
         self.url = f"https://{host}:{actual}{PATH}"
         actual = await self._listen(control_api.application(self), "127.0.0.1", control_port, None)
         self.control = f"http://127.0.0.1:{actual}"
+
+    async def listen_plain(self, location: str) -> int:
+        """Serve plain HTTP, too, on the port that is returned: Autodiscover's redirect there."""
+        return await self._listen(redirector(location), "127.0.0.1", 0, None)
 
     async def _listen(self, app: web.Application, host: str, port: int, context: Any) -> int:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)

@@ -32,7 +32,8 @@ class Phone:
     `checkin_seconds` overrides what ENS asks for; both go by a clock that runs `clock_scale` times
     as fast as real time. An `encrypted` phone gives ENS a content key and believes only what it
     can open and verify. `wishes` is the member of that name, `accounts` names the addresses that
-    the app is set up for. Methods may be called from any thread.
+    the app is set up for, `eas_id` is what a mail gateway knows the phone by. Methods may be called
+    from any thread.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Phone:
         wishes: dict[str, Any] | None = None,
         accounts: Sequence[str] | None = None,
         token: str | None = None,
+        eas_id: str = "",
     ) -> None:
         self.account = account
         self.name = name
@@ -63,6 +65,9 @@ class Phone:
         # The newest last; an older one still opens what was on its way.
         self.content_keys = [ContentKey()] if encrypted else []
         self._wishes, self._accounts = wishes, accounts
+        self._ref = {"model": name, "os_version": "26.1", "app_version": "1.0"}
+        if eas_id:
+            self._ref["eas_id"] = eas_id
         self.service = service
         self._ens, self._app_id = ens, app_id
         self._checkin_seconds = checkin_seconds
@@ -84,7 +89,7 @@ class Phone:
             "platform": self.service.platform,
             "app_id": self._app_id,
             "push_token": self.token,
-            "device_ref": {"model": self.name, "os_version": "26.1", "app_version": "1.0"},
+            "device_ref": self._ref,
             "time_zone": "Europe/Berlin",
         }
         if self.account.ews_url is not None:

@@ -36,7 +36,7 @@ def _populate(asked: dict[str, Any]) -> list[tuple[str, str]]:
     from apps.tenants.mail_systems import mail_system_for
 
     og = find_group(asked["og"])
-    system, ews_url = mail_system_for(og, asked["ews_url"])
+    system, ews_url = mail_system_for(og, asked["ews_url"], "")
     phones, devices, names = asked["phones"], [], []
     for first in range(0, len(phones), _AT_ONCE):
         with transaction.atomic():

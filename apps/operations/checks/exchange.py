@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from django.conf import settings
@@ -14,10 +16,12 @@ from apps.exchange.diagnosis import Verdict, judge
 from apps.exchange.errors import (
     CredentialsRefused,
     ExchangeError,
+    GatewayRefused,
     NotThisMailbox,
     ServerBusy,
     TlsRefused,
 )
+from apps.exchange.gateway import Gateway
 from apps.exchange.interface import Credentials
 from apps.operations.checks import hosts
 from apps.subscriptions.runtime import mail_server
@@ -25,7 +29,9 @@ from apps.subscriptions.way import endpoint_of
 from apps.tenants.models import MailSystem
 from apps.vault.lookup import lookup_hmac
 from apps.wire import background, certificates
-from apps.wire.errors import WireError
+from apps.wire.certificates import Via
+from apps.wire.client import AddressCheck
+from apps.wire.errors import TlsFailed, WireError
 
 _MOST_HOSTS: Final = 20
 _DEADLINE_S: Final = 15.0
@@ -46,11 +52,20 @@ _ADVICE: Final[dict[str, str]] = {
     "broken": "The server fails by itself: look at IIS and the application pool "
     "MSExchangeServicesAppPool.",
 }
+_OLD_TLS: Final = (
+    "Let Exchange speak TLS 1.2. On its servers, in the registry: Enabled=1 and DisabledByDefault=0"
+    " under HKLM\\SYSTEM\\CurrentControlSet\\Control\\SecurityProviders\\SCHANNEL\\Protocols\\"
+    "TLS 1.2\\Server (and \\Client, for its calls to ENS); SchUseStrongCrypto=1 and "
+    "SystemDefaultTlsVersions=1 under HKLM\\SOFTWARE\\Microsoft\\.NETFramework\\v4.0.30319 and the "
+    "same below Wow6432Node; then restart them. Until then the mail system may permit older TLS."
+)
 _SIGN_IN: Final[dict[type[ExchangeError], str]] = {
     CredentialsRefused: "User name or password are wrong, or this account may not sign in so.",
     NotThisMailbox: "The account signs in, but the address is not its own mailbox.",
     ServerBusy: "Exchange throttles this account; try again later.",
     TlsRefused: "See the steps above about its certificate.",
+    GatewayRefused: "The gateway lets only requests for devices through that it knows, so this "
+    "can't be tried from here: look at the story of a phone.",
 }
 
 
@@ -88,20 +103,35 @@ def reach(context: Context) -> Iterator[Step]:
 
 def _host(system: MailSystem, url: str) -> Iterator[Step]:
     guard = hosts.address_check(allow_private=system.allow_private)
-    steps = list(hosts.name_steps(url, guard))
-    yield from steps
-    if any(step.status == "failed" for step in steps):
-        return
+    endpoint = endpoint_of(system, url)
+    proxy = endpoint.proxy
+    via = Via(proxy, hosts.address_check(allow_private=True), endpoint.tls_floor)
+    if proxy is None:
+        steps = list(hosts.name_steps(url, guard))
+        yield from steps
+        if any(step.status == "failed" for step in steps):
+            return
+    else:
+        yield Step("proxy", "ok", f"{proxy.host}:{proxy.port} looks the name up and connects")
     try:
-        shown = certificates.fetch(url, guard, system.ca_pem)
+        shown = certificates.fetch(url, guard, system.ca_pem, via=via)
         yield from hosts.tls_steps(shown, url, private_cas=bool(system.ca_pem))
+        yield from _old_tls_permitted(url, guard, via)
         # The agent as administrators have it on their lists.
         agent = f"User-Agent: MailNotificationService/v2 (EWS/{settings.ENS_VERSION})"
         headers = (agent, "Content-Type: text/xml; charset=utf-8", "Content-Length: 0")
-        answer = certificates.ask(url, guard, method="POST", headers=headers)
+        answer = certificates.ask(url, guard, method="POST", headers=headers, via=via)
+    except TlsFailed as error:
+        yield _no_tls(url, guard, via, error)
+        return
     except WireError as error:
         yield Step("connection", "failed", f"{url}: {error.code}", hosts.advice_for(error))
         return
+    if endpoint.gateway is not None:
+        step = _gateway(endpoint.gateway, answer.status)
+        yield step
+        if step.status == "ok":
+            return
     yield from _ews(judge(answer.status, answer.headers), answer.status)
     yield from _products(url)
 
@@ -114,6 +144,40 @@ def _products(url: str) -> Iterator[Step]:
         else:
             advice = "ENS is made for Exchange 2010 SP3 and newer: update this server."
             yield Step("version", "warning", product.name, advice)
+
+
+def _no_tls(url: str, guard: AddressCheck, via: Via, error: TlsFailed) -> Step:
+    """Whether it is only too old, which is for Exchange to mend."""
+    if via.floor != "1.0":
+        with suppress(WireError):
+            certificates.fetch(url, guard, via=replace(via, floor="1.0"))
+            return Step("TLS version", "failed", f"older than TLS {via.floor}", _OLD_TLS)
+    return Step("connection", "failed", f"{url}: {error.code}", hosts.advice_for(error))
+
+
+def _old_tls_permitted(url: str, guard: AddressCheck, via: Via) -> Iterator[Step]:
+    """Below TLS 1.2: whether that is still needed."""
+    if via.floor == "1.2":
+        return
+    try:
+        certificates.fetch(url, guard, via=replace(via, floor="1.2"))
+    except WireError:
+        yield Step("TLS version", "warning", f"TLS {via.floor} is permitted, and used", _OLD_TLS)
+    else:
+        advice = "It speaks TLS 1.2: choose that again in the mail system."
+        yield Step("TLS version", "warning", f"TLS {via.floor} is permitted", advice)
+
+
+def _gateway(gateway: Gateway, status: int) -> Step:
+    """What the gateway says to a request that names no device."""
+    if status in gateway.refusals:
+        detail = f"HTTP {status}: it refuses who names no device, as it should"
+        return Step("gateway", "ok", detail)
+    advice = (
+        "A request that names no device got through: the gateway can't refuse a phone, or it does "
+        f"so with another status than {', '.join(map(str, gateway.refusals))}."
+    )
+    return Step("gateway", "warning", f"HTTP {status}", advice)
 
 
 def _ews(verdict: Verdict, status: int) -> Iterator[Step]:

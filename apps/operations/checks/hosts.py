@@ -29,6 +29,16 @@ _ADVICE: Final[dict[str, str]] = {
     "deadline_exceeded": "It does not answer in time: a firewall that drops packets, or a server "
     "that is overloaded.",
     "tls_failed": "It speaks no TLS that ENS takes: TLS 1.2 or newer is needed.",
+    "proxy_not_found": "The proxy's name is not in this server's DNS.",
+    "proxy_unreachable": "Nothing answers at the proxy's address and port.",
+    "proxy_address_refused": "ENS does not call a proxy at such an address (loopback, link-local, "
+    "metadata).",
+    "proxy_refused": "The proxy does not tunnel to this host and port: permit CONNECT to it there.",
+    "proxy_wants_other_login": "The proxy wants another kind of login than the settings name.",
+    "proxy_login_refused": "The proxy refuses the user or the password.",
+    "proxy_login_impossible": "No login at the proxy came about: check user, domain and Kerberos.",
+    "proxy_malformed": "What answers there is no HTTP proxy.",
+    "proxy_hung_up": "The proxy closed the connection.",
     "address_refused": "ENS does not call such addresses (loopback, link-local, metadata, or "
     "private without leave). For a mail system inside the company's network a system "
     "administrator allows private addresses in its settings.",

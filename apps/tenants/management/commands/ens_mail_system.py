@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 
+from apps.audit.service import command_line, record, snapshot
 from apps.tenants.ews_urls import EwsUrlRefused
 from apps.tenants.groups import GroupRefused, find_group, plain_name
 from apps.tenants.mail_systems import add_mail_system, check_ca_pem
 from apps.tenants.models import MailSystem, OrganizationGroup
+from apps.tenants.ways import WayRefused
 
 
 class Command(BaseCommand):
@@ -47,6 +50,37 @@ class Command(BaseCommand):
         sub.add_argument(
             "--allow-private", action="store_true", help="the hosts may have private addresses"
         )
+        sub.add_argument(
+            "--smtp-domain",
+            action="append",
+            default=[],
+            help="a domain whose mailboxes it has; may be repeated",
+        )
+        sub.add_argument(
+            "--no-autodiscover", action="store_true", help="never look for EWS addresses"
+        )
+        sub.add_argument(
+            "--tls-floor",
+            choices=MailSystem.TlsFloor.values,
+            default=MailSystem.TlsFloor.TLS_1_2,
+            help="the oldest TLS that will do; whatever is below 1.2 is broken",
+        )
+        sub.add_argument(
+            "--gateway", action="store_true", help="a gateway in front decides about each device"
+        )
+        sub.add_argument(
+            "--gateway-header",
+            action="append",
+            default=[],
+            help="how it knows a device, as 'X-Device-Id: {eas_id}'; may be repeated",
+        )
+        sub.add_argument(
+            "--gateway-refusal",
+            action="append",
+            default=[],
+            type=int,
+            help="an HTTP status by which it refuses a device (403 if none is given)",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -70,17 +104,38 @@ class Command(BaseCommand):
         if MailSystem.objects.filter(og=og, name=options["name"]).exists():
             raise CommandError("the group has a mail system of this name")
         try:
-            system = add_mail_system(
-                og,
-                options["name"],
-                options["host"],
-                default_ews_url=options["default_ews_url"],
-                ca_pem=_certificates(options["ca_file"]),
-                allow_private=options["allow_private"],
-            )
+            with transaction.atomic():
+                system = add_mail_system(
+                    og,
+                    options["name"],
+                    options["host"],
+                    default_ews_url=options["default_ews_url"],
+                    ca_pem=_certificates(options["ca_file"]),
+                    allow_private=options["allow_private"],
+                    smtp_domains=options["smtp_domain"],
+                    autodiscover=not options["no_autodiscover"],
+                    tls_floor=options["tls_floor"],
+                    gateway=options["gateway"],
+                    gateway_headers=options["gateway_header"],
+                    gateway_refusals=options["gateway_refusal"],
+                )
+                _audit(system)
         except EwsUrlRefused as error:
-            raise CommandError(f"a host or the default address is refused: {error.code}") from None
+            raise CommandError(f"refused: {error.code}") from None
+        except WayRefused as error:
+            raise CommandError(f"the gateway is refused: {error}") from None
         return ",".join(system.hosts)
+
+
+def _audit(system: MailSystem) -> None:
+    record(
+        actor=command_line(),
+        action="mail_system.create",
+        target=system.name,
+        og_path=system.og.path,
+        before=None,
+        after=snapshot(system),
+    )
 
 
 def _certificates(path: Path | None) -> str:
