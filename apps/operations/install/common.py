@@ -91,12 +91,17 @@ class Manage:
         """The command line."""
         return [*self.prefix, str(self.places.python), "manage.py", *words]
 
-    def run(self, *words: str, input: str | None = None) -> Completed:
-        """Run one with the settings of `ens.env`."""
+    def run(
+        self,
+        *words: str,
+        input: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """Run one with the settings of `ens.env`, which `environment` overrules."""
         return self.runner.run(
             self.argv(*words),
             input,
-            environment={"ENS_ENV_FILE": str(self.places.env_file)},
+            environment={"ENS_ENV_FILE": str(self.places.env_file)} | dict(environment or {}),
             directory=self.places.programs,
         )
 
@@ -321,15 +326,18 @@ class EnvFile:
 
 
 class Made:
-    """A key file that a management command makes, as the installer's account; then its rights."""
+    """A key file that a management command makes.
+
+    The command is the service account's, which may not write where the file belongs: so it makes
+    it among its own data, under `setting`'s name for a moment, and the installer puts it in place.
+    """
 
     def __init__(
-        self, title: str, path: Path, command: str, manage: Manage, rights: Rights
+        self, title: str, path: Path, command: str, setting: str, manage: Manage, rights: Rights
     ) -> None:
         self.title = title
-        self._path, self._command, self._rights = path, command, rights
-        # Its directory is not the service account's to write to.
-        self._manage = Manage(manage.runner, manage.places)
+        self._path, self._command, self._setting = path, command, setting
+        self._manage, self._rights = manage, rights
 
     def needed(self) -> bool:
         """See Step."""
@@ -342,13 +350,20 @@ class Made:
 
     def apply(self) -> None:
         """See Step."""
-        if not self._path.exists():
-            must(self._manage.run(self._command), "key_not_made", f"{self._path} was not made")
+        if self._path.exists():
+            File(self.title, self._path, bytes, self._rights, keep=True).apply()
+            return
+        part = self._manage.places.data / f".{self._path.name}.new"
         try:
-            self._rights.give(self._path)
-        except (OSError, LookupError) as error:
+            part.unlink(missing_ok=True)  # of a run that was killed; nothing was sealed with it
+            done = self._manage.run(self._command, environment={self._setting: str(part)})
+            must(done, "key_not_made", f"{self._path} was not made")
+            write(self._path, part.read_bytes(), self._rights)
+        except OSError as error:
             reason = type(error).__name__
-            raise StepFailed("file_not_written", f"rights of {self._path} ({reason})") from None
+            raise StepFailed("key_not_made", f"{self._path} was not made ({reason})") from None
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def master_key(
@@ -361,7 +376,7 @@ def master_key(
         return File("Master key", path, taken.read_bytes, rights, keep=True)
     if brought:
         return File("Master key", path, brought.encode, rights, keep=True)
-    return Made("Master key", path, "ens_master_key", manage, rights)
+    return Made("Master key", path, "ens_master_key", "ENS_MASTER_KEY_FILE", manage, rights)
 
 
 def channel_key(manage: Manage, rights: Rights, configuration: Configuration | None) -> Step:
@@ -370,7 +385,7 @@ def channel_key(manage: Manage, rights: Rights, configuration: Configuration | N
     if configuration is not None:
         pem = configuration.private_key + configuration.certificate
         return File("Secure channel key", path, pem.encode, rights, keep=True)
-    return Made("Secure channel key", path, "cns_certificate", manage, rights)
+    return Made("Secure channel key", path, "cns_certificate", "ENS_CNS_KEY_FILE", manage, rights)
 
 
 class Tables:

@@ -197,20 +197,50 @@ def test_the_account_is_made_once_and_nobody_logs_in_as_it(tmp_path: Path) -> No
     assert not linux.Account("ens", Path("/var/lib/ens"), Recorder()).needed()
 
 
-def test_commands_run_as_the_account_and_keys_are_made_by_root() -> None:
+def test_commands_run_as_the_account() -> None:
     made = answers(components="worker", location="/opt/ens", python="/opt/ens/venv/bin/python")
     record = Recorder()
-    manage = linux.manage(made, record)
-    manage.run("migrate")
+    linux.manage(made, record).run("migrate")
     assert record.commands == [
         ["runuser", "-u", "ens", "--", "/opt/ens/venv/bin/python", "manage.py", "migrate"]
     ]
-    key = common.Made(
-        "Key", Path("/nonexistent/key"), "ens_master_key", manage, linux.access(made).secret
+
+
+def test_keys_are_made_by_the_account_and_put_in_place_by_root(tmp_path: Path) -> None:
+    here = places(tmp_path)
+    here.data.mkdir()
+    here.settings.mkdir()
+    (here.data / ".master.key.new").write_text("of a run that was killed")
+    written: list[str] = []
+
+    class Makes(Recorder):
+        def run(self, argv: Sequence[str], *more: Any, **options: Any) -> Completed:
+            part = Path(options["environment"]["ENS_MASTER_KEY_FILE"])
+            assert part.parent == here.data and not part.exists()
+            part.write_text("k1:key")
+            written.append(str(argv))
+            return super().run(argv)
+
+    step = common.Made(
+        *("Key", here.master_key, "ens_master_key", "ENS_MASTER_KEY_FILE"),
+        *(common.Manage(Makes(), here), common.Rights(0o600)),
+    )
+    assert step.needed() and "ens_master_key" in step.describe()
+    step.apply()
+    assert here.master_key.read_text() == "k1:key"
+    assert list(here.data.iterdir()) == []
+    here.master_key.chmod(0o640)
+    assert step.needed() and "ens_master_key" not in step.describe()
+    step.apply()
+    assert not step.needed() and len(written) == 1
+    here.master_key.unlink()
+    failing = common.Made(
+        *("Key", here.master_key, "ens_master_key", "ENS_MASTER_KEY_FILE"),
+        *(common.Manage(Recorder(lambda _: Completed(1)), here), common.Rights(0o600)),
     )
     with pytest.raises(StepFailed):
-        key.apply()  # it was "made", but isn't there
-    assert record.commands[-1] == ["/opt/ens/venv/bin/python", "manage.py", "ens_master_key"]
+        failing.apply()
+    assert not here.master_key.exists()
 
 
 def check(made: Answers, title: str) -> str:

@@ -24,8 +24,8 @@ class Command(BaseCommand):
     """
 
     help = (
-        "Install ENS: --first makes a deployment, --config-xml adds this server to one. What "
-        "neither options nor --answers say is asked for at a terminal. Each run does only what is "
+        "Install ENS: --first makes a deployment, --config-xml adds this server to one. Without "
+        "--answers, what options don't say is asked for at a terminal. Each run does only what is "
         "not so yet."
     )
     requires_system_checks: list[str] = []
@@ -74,7 +74,8 @@ class Command(BaseCommand):
         )
         try:
             given = _given(options)
-            if sys.stdin.isatty() and not options["unattended"] and not wish.uninstall:
+            attended = sys.stdin.isatty() and not options["unattended"]
+            if attended and options["answers"] is None and not wish.uninstall:
                 given = main.ask(given, Console(input, getpass.getpass, self.stdout.write))
             well = main.install(wish, given, SystemRunner(), self.stdout.write)
         except (AnswersInvalid, StepFailed) as error:
