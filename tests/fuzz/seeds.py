@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from tests.exchange import answers
@@ -79,8 +80,18 @@ def _autodiscover() -> list[bytes]:
     ]
 
 
+_OFFERS = (
+    b'Negotiate, NTLM, Basic realm="mail, \\"x\\""',
+    b'Bearer client_id="a", trusted_issuers="b@*", Negotiate oRQwEqADCgEB',
+    b"NTLM TlRMTVNTUAACAAAAAAAAADgAAAA=",
+)
+
+
+@cache
 def seeds(target: str) -> list[bytes]:
     """The inputs that a target's made-up ones begin from."""
+    if target == "offers":
+        return list(_OFFERS)
     if target == "notification":
         failed = '<m:MessageXml><t:Value Name="SubscriptionId">sub</t:Value></m:MessageXml>'
         found = [_events(event) for event in _EVENTS]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC
 
 from joserfc.jwk import RSAKey
 
+from apps.exchange.auth import offers
 from apps.exchange.autodiscover import pox, soap
 from apps.exchange.autodiscover.answers import Found, ToAddress
 from apps.exchange.errors import (
@@ -132,9 +134,19 @@ def open_jwe(data: bytes) -> None:
     assert claims.jti not in repr(claims)
 
 
+def read_offers(data: bytes) -> None:
+    """A WWW-Authenticate of whatever stands at an address that a device named."""
+    header = data.decode("latin-1")
+    assert all(name == name.lower() for name in offers.schemes(header))
+    for scheme in ("ntlm", "negotiate"):
+        with suppress(ValueError):
+            offers.token(header, scheme)  # type: ignore[arg-type]
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "notification": read_notification,
     "answer": read_answer,
     "autodiscover": read_autodiscover,
     "jwe": open_jwe,
+    "offers": read_offers,
 }

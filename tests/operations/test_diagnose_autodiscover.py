@@ -98,6 +98,14 @@ def test_a_place_that_answers(company: Company) -> None:
     assert not company.lab.counters()["unauthorized"]
 
 
+def test_a_gateway_that_refuses_who_names_no_device(company: Company) -> None:
+    company.list_hosts("autodiscover.corp.localhost")
+    # As far as one can see from outside, the lab's 401 is such a refusal.
+    MailSystem.objects.update(gateway=True, gateway_refusals=[401])
+    place = company.steps()["https://autodiscover.corp.localhost"]
+    assert place.status == "warning" and "gateway" in place.detail
+
+
 def test_nothing_is_listed_nor_published(company: Company) -> None:
     found = company.steps()
     assert found["SRV record"].detail == f"{RECORD}: there is none"

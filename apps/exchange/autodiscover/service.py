@@ -30,8 +30,10 @@ from apps.exchange.errors import (
     AutodiscoverHostNotAllowed,
     CredentialsRefused,
     ExchangeError,
+    LoginImpossible,
     MailboxNotFound,
     Moved,
+    NotEws,
     ServerBusy,
     TlsRefused,
     Unreachable,
@@ -53,6 +55,10 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+$|0x){_LABEL}")
 # Nothing else at this host would do better.
 _HOST_IS_OUT = (AddressForbidden, ServerBusy, TlsRefused, Unreachable)
+# A service has answered so, and will answer others.
+_HEARD = (MailboxNotFound, ServerBusy)
+# What is said where there is no Autodiscover, whoever asks.
+_NO_SERVICE = (AddressForbidden, NotEws)
 
 
 class Sender(Protocol):
@@ -153,6 +159,7 @@ class Autodiscover:
             MailboxNotFound: a service answered that it doesn't know the mailbox.
             AutodiscoverFailed: no place answered; transient if one may do so later.
             ServerBusy: one did, that it is throttling, and no other answered.
+            LoginImpossible: one did, and these credentials can't be used there.
         """
         journey = _Journey(self, reach, credentials, deadline_s)
         while True:
@@ -199,6 +206,7 @@ class _Journey:
         self._seen: set[tuple[str, str]] = set()
         self._refused_hosts: dict[str, None] = {}
         self._errors: list[ExchangeError] = []
+        self._answered = False
 
     async def from_address(self, address: str) -> str | ToAddress:
         """Try the place that answered last time, else all; an EWS address, or another mailbox."""
@@ -210,10 +218,13 @@ class _Journey:
         if known is not None:
             if known.place is None:
                 raise _failure(known.hosts)
-            answer = await self._ask(known.place, address, domain, self._ends)
+            ends = time.monotonic() + self._share()
+            answer = await self._ask(known.place, address, domain, ends)
             if answer is not None:
                 return answer
-            self._owner.forget(self._reach, domain)
+            # It is as good as before for others, if only this mailbox or moment is the trouble.
+            if not (self._answered or any(isinstance(e, _HEARD) for e in self._errors[-1:])):
+                self._owner.forget(self._reach, domain)
         async for place, ends in self._places(domain):
             answer = await self._ask(place, address, domain, ends)
             if answer is not None:
@@ -309,6 +320,7 @@ class _Journey:
                 if isinstance(error, _HOST_IS_OUT):
                     self._seen.add(("host", _host_of(at.url)))
                 return None
+            self._answered = True
             first = first or at
             if isinstance(answer, ToUrl):
                 at = self._moved(at, answer.url)
@@ -380,14 +392,14 @@ class _Journey:
     def _nothing(self, domain: str) -> ExchangeError:
         """Why no place was of use, the most telling reason first."""
         hosts = tuple(self._refused_hosts)
-        for kind in (MailboxNotFound, ServerBusy):
+        for kind in (MailboxNotFound, ServerBusy, LoginImpossible):
             for error in self._errors:
                 if isinstance(error, kind):
                     return error
-        transient = any(error.transient for error in self._errors)
-        if not transient:
+        # What one mailbox meets tells nothing of its domain.
+        if not self._answered and all(isinstance(error, _NO_SERVICE) for error in self._errors):
             self._owner.learn(self._reach, domain, None, hosts)
-        return _failure(hosts, transient=transient)
+        return _failure(hosts, transient=any(error.transient for error in self._errors))
 
 
 def _failure(hosts: tuple[str, ...], *, transient: bool = False) -> ExchangeError:

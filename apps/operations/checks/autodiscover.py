@@ -28,6 +28,7 @@ from apps.subscriptions.addresses import reach_of
 from apps.subscriptions.runtime import mail_server
 from apps.tenants.models import MailSystem
 from apps.wire import background, certificates
+from apps.wire.certificates import Via
 from apps.wire.errors import WireError
 
 T = TypeVar("T")
@@ -97,16 +98,21 @@ def _secure(system: MailSystem, reach: Reach, base: str) -> Step:
     guard = hosts.address_check(allow_private=system.allow_private)
     if reach.permit(base + soap.PATH) is None:
         return _unlisted(name, urlsplit(base).hostname or "")
+    endpoint = reach.endpoint
+    via = Via(endpoint.proxy, hosts.address_check(allow_private=True), endpoint.tls_floor)
     agent = f"User-Agent: MailNotificationService/v2 (EWS/{settings.ENS_VERSION})"
     headers = (agent, "Content-Type: text/xml; charset=utf-8", "Content-Length: 0")
     answered = []
     for kind, path in (("SOAP", soap.PATH), ("POX", pox.PATH)):
         try:
             answer = certificates.ask(
-                base + path, guard, method="POST", headers=headers, deadline_s=_PLACE_S
+                base + path, guard, method="POST", headers=headers, via=via, deadline_s=_PLACE_S
             )
         except WireError as error:
             return Step(name, "warning", error.code, hosts.advice_for(error))
+        if endpoint.gateway is not None and answer.status in endpoint.gateway.refusals:
+            detail = f"{kind}: HTTP {answer.status}, as the gateway refuses who names no device"
+            return Step(name, "warning", detail, "What stands behind it can't be seen from here.")
         verdict = judge(answer.status, answer.headers)
         if verdict.code == "ews":
             return Step(name, "ok", f"{kind}, offers {', '.join(verdict.offered)}")

@@ -16,10 +16,17 @@ from apps.exchange.diagnosis import Verdict, judge
 from apps.exchange.errors import (
     CredentialsRefused,
     ExchangeError,
+    Forbidden,
     GatewayRefused,
+    MailboxMoving,
+    MailboxNotFound,
     NotThisMailbox,
     ServerBusy,
+    StoreUnavailable,
     TlsRefused,
+    TooManyConnections,
+    TooManyObjects,
+    VersionRefused,
 )
 from apps.exchange.gateway import Gateway
 from apps.exchange.interface import Credentials
@@ -59,9 +66,18 @@ _OLD_TLS: Final = (
     "SystemDefaultTlsVersions=1 under HKLM\\SOFTWARE\\Microsoft\\.NETFramework\\v4.0.30319 and the "
     "same below Wow6432Node; then restart them. Until then the mail system may permit older TLS."
 )
+# The first that fits.
 _SIGN_IN: Final[dict[type[ExchangeError], str]] = {
     CredentialsRefused: "User name or password are wrong, or this account may not sign in so.",
     NotThisMailbox: "The account signs in, but the address is not its own mailbox.",
+    MailboxNotFound: "Nobody has this address, or the account has no mailbox: see Get-Recipient.",
+    MailboxMoving: "The mailbox is being moved to another database: see Get-MoveRequest.",
+    StoreUnavailable: "The mailbox' database is out of reach: see Get-MailboxDatabase -Status.",
+    Forbidden: "EWS is switched off for this user or for ENS, or the account is disabled: see "
+    "Get-CASMailbox and Get-OrganizationConfig, EwsEnabled and EwsApplicationAccessPolicy.",
+    VersionRefused: "ENS is made for Exchange 2010 SP3 and newer: update the mailbox' server.",
+    TooManyConnections: "The user has more calls under way than EwsMaxConcurrency permits.",
+    TooManyObjects: "The mailbox' sessions hold too many objects open: close other programs.",
     ServerBusy: "Exchange throttles this account; try again later.",
     TlsRefused: "See the steps above about its certificate.",
     GatewayRefused: "The gateway lets only requests for devices through that it knows, so this "
@@ -133,7 +149,8 @@ def _host(system: MailSystem, url: str) -> Iterator[Step]:
         yield step
         if step.status == "ok":
             return
-    yield from _ews(judge(answer.status, answer.headers), answer.status)
+    verdict = judge(answer.status, answer.headers, gateway=endpoint.gateway is not None)
+    yield from _ews(verdict, answer.status)
     yield from _products(url)
 
 
@@ -190,7 +207,10 @@ def _ews(verdict: Verdict, status: int) -> Iterator[Step]:
     if verdict.usable:
         yield Step("ways to sign in", "ok", offered)
     else:
-        advice = "Enable Basic authentication on the EWS virtual directory (over TLS only)."
+        advice = (
+            "Enable Basic authentication on the EWS virtual directory (over TLS only). NTLM does, "
+            "too, but through no gateway; Negotiate needs Kerberos on this machine."
+        )
         yield Step("ways to sign in", "failed", offered, advice)
 
 
@@ -255,8 +275,8 @@ def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
     except CredentialsRefused:
         return note_refused(context)
     except ExchangeError as error:
-        advice = _SIGN_IN.get(type(error), "See the steps above.")
-        return Step("sign in", "failed", error.code, advice)
+        known = (advice for kind, advice in _SIGN_IN.items() if isinstance(error, kind))
+        return Step("sign in", "failed", error.code, next(known, "See the steps above."))
     return Step("sign in", "ok", "the account's own mailbox answers")
 
 
