@@ -131,6 +131,7 @@ def shown(**changed: str) -> str:
         "UnitFileState": "enabled",
         "NeedDaemonReload": "no",
         "ActiveEnterTimestamp": "@4000000000",
+        "StateChangeTimestamp": "@4000000000",
     }
     return "\n".join(f"{name}={value}" for name, value in (found | changed).items())
 
@@ -308,3 +309,27 @@ def test_a_new_release_restarts_what_runs_the_old_one(tmp_path: Path) -> None:
     step = linux.Services(["ens-beat.service"], here, long_ago)
     assert step.needed()
     assert "restart ens-beat.service" in step.describe()
+
+
+def test_nginx_reads_what_changed_since_it_last_did(tmp_path: Path) -> None:
+    site, certificate = tmp_path / "ens.conf", tmp_path / "tls.pem"
+    certificate.touch()
+
+    def step(**changed: str) -> linux.Site:
+        runs = Recorder(lambda _: Completed(0, shown(**changed)))
+        return linux.Site(site, "text", runs, live=True, read=[certificate])
+
+    assert step().needed()
+    step().apply()
+    assert not step().needed()
+    # It was killed before the reload, the certificate was renewed, or nginx is down.
+    assert step(StateChangeTimestamp="@1600000000").needed()
+    assert step(ActiveState="failed").needed()
+
+
+def test_a_site_that_can_not_be_loaded_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "ens.conf"
+    down = Recorder(lambda argv: Completed(1, "", "down") if "reload-or-restart" in argv else None)
+    with pytest.raises(StepFailed):
+        linux.Site(path, "new", down, live=True).apply()
+    assert not path.exists()
