@@ -500,7 +500,8 @@ class Services:
         argv = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "ens-*.service"]
         listed = [line.split() for line in self.runner.run(argv).out.splitlines()]
         found = [words[0] for words in listed if len(words) > 2 and words[2] == "active"]
-        return [name for name in found if name not in self.names]
+        ours = [name for name in found if name.endswith(".service")]
+        return [name for name in ours if name not in self.names]
 
 
 def service_commands(stale: Sequence[str], surplus: Sequence[str]) -> list[list[str]]:
