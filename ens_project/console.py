@@ -117,6 +117,7 @@ def _sign_in(base: str) -> dict[str, Any]:
         "AUTHENTICATION_BACKENDS": [
             "axes.backends.AxesStandaloneBackend",
             "allauth.account.auth_backends.AuthenticationBackend",
+            "apps.administrators.directory.backend.DirectoryBackend",
         ],
         "AUTH_PASSWORD_VALIDATORS": [
             {

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -25,6 +27,16 @@ Role = Literal["device-api", "notify", "metrics", "console", "admin-api", "relay
 
 class SettingsInvalid(Exception):
     """The settings can't be used; the message is one line that names the setting and the fault."""
+
+
+class LdapGroup(BaseModel):
+    """What members of a group of the directory are: a role everywhere, or in a group of ours."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: Literal["system_administrator", "og_administrator", "help_desk", "auditor"]
+    og: UUID | None = None
+    dn: str = Field(min_length=3, pattern=r"=")
 
 
 class EnsSettings(BaseModel):
@@ -278,7 +290,8 @@ class EnsSettings(BaseModel):
         pattern=r"^(https://[^?#\s]+|http://127\.0\.0\.1:[0-9]+)$",
         description="Issuer of an OpenID provider (Entra ID, AD FS, Keycloak, …) with which "
         "administrators may sign in. Register "
-        "`https://<host><ENS_URL_PREFIX>/console/account/oidc/company/login/callback/` there.",
+        "`https://<host><ENS_URL_PREFIX>/console/account/oidc/company/login/callback/` there. Who "
+        "may come in is known by the provider's `sub`, never by a name.",
     )
     oidc_client_id: str = Field("", description="The client id that the OpenID provider gave.")
     oidc_client_secret: SecretStr = Field(
@@ -287,13 +300,78 @@ class EnsSettings(BaseModel):
     oidc_name: str = Field(
         "Company sign-in", description="What the button to the OpenID provider says."
     )
-    oidc_username_claim: str = Field(
-        "preferred_username",
-        description="The claim that is compared with an administrator's user name at their first "
-        "sign-in; after that the provider's `sub` counts.",
-    )
     oidc_ca_file: Path | None = Field(
         default=None, description="PEM bundle of private CAs for the OpenID provider."
+    )
+    ldap_urls: list[Annotated[str, Field(pattern=r"^ldaps?://[A-Za-z0-9.\[\]:-]+$")]] = Field(
+        default=[],
+        description="Directory servers with whose accounts administrators may sign in, by comma: "
+        "`ldaps://dc1.example.com,ldaps://dc2.example.com`. They are asked in this order until one "
+        "answers. `ldap://` is used with StartTLS only. Needs `pip install -r "
+        "requirements-ldap.txt`, on workers as well. Empty: no such sign-in.",
+    )
+    ldap_kind: Literal["active-directory", "openldap"] = Field(
+        "active-directory",
+        description="How accounts and groups look there. `openldap` is for others as well that "
+        "give each entry an `entryUUID`.",
+    )
+    ldap_ca_file: Path | None = Field(
+        default=None,
+        description="PEM bundle of private CAs for the directory servers. On Windows, which uses "
+        "its own store, import them there (Local Computer, Trusted Root Certification "
+        "Authorities) and leave this empty.",
+    )
+    ldap_bind_name: str = Field(
+        "",
+        description="The service account that looks people up: its DN, or `name@domain` in Active "
+        "Directory. It needs to read people and groups, nothing else. With it, roles are looked "
+        "up again every quarter of an hour.",
+    )
+    ldap_bind_password: SecretStr = Field(
+        SecretStr(""), description="Better in a file, named by `ENS_LDAP_BIND_PASSWORD_FILE`."
+    )
+    ldap_user_bind: str = Field(
+        "",
+        pattern=r"^(.*\{name\}.*)?$",
+        description="Instead of a service account: as what a person is bound, "
+        "`{name}@example.com` or `uid={name},ou=people,dc=example,dc=com`.",
+    )
+    ldap_user_base: str = Field(
+        "", description="The DN below which administrators are found: `dc=example,dc=com`."
+    )
+    ldap_name_attribute: str = Field(
+        "",
+        pattern=r"^[A-Za-z][A-Za-z0-9-]*$|^$",
+        description="The attribute that is the name with which people sign in. Default: "
+        "`sAMAccountName` in Active Directory, else `uid`.",
+    )
+    ldap_user_filter: str = Field(
+        "",
+        pattern=r"^(\(.*\))?$",
+        description="What else must be true of a person, as an LDAP filter. Default: "
+        "`(&(objectCategory=person)(objectClass=user))` in Active Directory, else "
+        "`(objectClass=person)`.",
+    )
+    ldap_groups: list[LdapGroup] = Field(
+        default=[],
+        max_length=100,
+        description="Which groups of the directory give which role, by semicolon: "
+        "`system_administrator=CN=ENS Admins,OU=Groups,DC=example,DC=com; "
+        "help_desk@<GUID of an organization group>=CN=Help Desk,OU=Groups,DC=example,DC=com`. "
+        "Roles: `system_administrator` (everywhere only), `og_administrator`, `help_desk`, "
+        "`auditor`. In Active Directory members of member groups count. Who is in none of them "
+        "doesn't come in.",
+    )
+    ldap_timeout_seconds: float = Field(
+        5.0, ge=1, le=30, description="How long a directory server is waited for."
+    )
+    require_second_factor: list[
+        Literal["all", "system_administrator", "og_administrator", "help_desk", "auditor"]
+    ] = Field(
+        default=[],
+        description="Who must use an authenticator app, by comma: `all`, or roles "
+        "(`system_administrator,og_administrator`). Who has none yet sets one up at the next "
+        "sign-in, before anything else. It holds for every way to sign in. Empty: nobody must.",
     )
     hsts_seconds: int = Field(
         0,
@@ -309,6 +387,8 @@ class EnsSettings(BaseModel):
         "trusted_proxies",
         "cns_pins",
         "guard_exceptions",
+        "ldap_urls",
+        "require_second_factor",
         "dns_servers",
         mode="before",
     )
@@ -316,6 +396,14 @@ class EnsSettings(BaseModel):
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("ldap_groups", mode="before")
+    @classmethod
+    def _split_groups(cls, value: Any) -> Any:
+        # A semicolon within a DN is escaped (RFC 4514).
+        if isinstance(value, str):
+            return [_ldap_group(one) for one in re.split(r"(?<!\\);", value) if one.strip()]
         return value
 
     @field_validator("dns_servers")
@@ -344,12 +432,20 @@ class EnsSettings(BaseModel):
         "relay_apns_ca_file",
         "relay_fcm_ca_file",
         "oidc_ca_file",
+        "ldap_ca_file",
         mode="after",
     )
     @classmethod
     def _anchor(cls, value: Path | None) -> Path | None:
         """Take relative paths from the installation, not from where the process was started."""
         return BASE_DIR / value if value is not None else None
+
+
+def _ldap_group(text: str) -> dict[str, Any]:
+    """`<role>[@<GUID>]=<DN>` in its parts."""
+    place, _, dn = text.partition("=")
+    role, at, og = place.partition("@")
+    return {"role": role.strip(), "og": og.strip() if at else None, "dn": dn.strip()}
 
 
 def _missing(found: EnsSettings) -> str | None:
@@ -360,6 +456,32 @@ def _missing(found: EnsSettings) -> str | None:
         return "ENS_CNS_PROXY_USER"
     if found.oidc_issuer is not None and not found.oidc_client_id:
         return "ENS_OIDC_CLIENT_ID"
+    return _missing_for_ldap(found) if found.ldap_urls else None
+
+
+def _missing_for_ldap(found: EnsSettings) -> str | None:
+    if not found.ldap_bind_name and not found.ldap_user_bind:
+        return "ENS_LDAP_BIND_NAME"
+    if found.ldap_bind_name and not found.ldap_bind_password.get_secret_value():
+        return "ENS_LDAP_BIND_PASSWORD"
+    if not found.ldap_user_base:
+        return "ENS_LDAP_USER_BASE"
+    return None if found.ldap_groups else "ENS_LDAP_GROUPS"
+
+
+def _impossible(found: EnsSettings) -> str | None:
+    """What can't be as it is set, though each setting by itself is right."""
+    if not found.ldap_urls or found.roles == ["relay"]:
+        return None
+    if any(one.role == "system_administrator" and one.og for one in found.ldap_groups):
+        return "ENS_LDAP_GROUPS: a system administrator answers for the whole deployment"
+    if sys.platform.startswith("win") and found.ldap_ca_file is not None:
+        return "ENS_LDAP_CA_FILE: Windows uses its own store; import the CA there instead"
+    if find_spec("bonsai") is None:
+        return (
+            "ENS_LDAP_URLS is set, but the library for it is not installed: "
+            "pip install -r requirements-ldap.txt"
+        )
     return None
 
 
@@ -382,6 +504,8 @@ def load() -> EnsSettings:
         raise SettingsInvalid(_one_line(error, path)) from None
     if missing := _missing(found):
         raise SettingsInvalid(f"{missing} is missing; set it in {path} (see docs/settings.md)")
+    if wrong := _impossible(found):
+        raise SettingsInvalid(wrong)
     return found
 
 

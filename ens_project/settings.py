@@ -248,6 +248,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    "directory": {
+        "task": "administrators.directory",
+        "schedule": 900.0,
+        "options": {"expires": 900},
+    },
     "audit": {"task": "audit.purge", "schedule": 3600.0, "options": {"expires": 3600}},
     "history": {"task": "history.housekeeping", "schedule": 60.0, "options": {"expires": 60}},
     "housekeeping": {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from hypothesis import HealthCheck, settings
 
 # Pokes of the code under test go to the Celery app's broker, a folder of this run's own.
 import ens_project.celery  # noqa: F401
@@ -15,6 +16,11 @@ from apps.announce import context
 from apps.eventlog.factory import get_log
 from apps.eventlog.table import TableLog
 from apps.history.buffer import Buffer
+
+# How long an example takes says more about the machine than about us: what must be quick has a
+# bound of its own in its test.
+settings.register_profile("ens", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ens")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -23,7 +23,8 @@ def call(*words: str, script: Path = ROOT / "dev.py") -> subprocess.CompletedPro
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """dev.py and the requirements alone, in a directory of their own."""
-    for name in ("dev.py", "requirements.txt", "requirements-lab.txt", "requirements-dev.txt"):
+    kinds = ("", "-ldap", "-lab", "-dev")
+    for name in ("dev.py", *(f"requirements{kind}.txt" for kind in kinds)):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path / "dev.py"
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -11,6 +15,10 @@ from apps.administrators.lockout import unlock
 from apps.administrators.models import Administrator, RoleAssignment, normal_username
 from apps.administrators.roles import Role
 from apps.tenants.models import OrganizationGroup
+
+# What allauth calls the one OpenID provider there is (ens_project/console.py).
+OIDC_PROVIDER: Final = "company"
+_LONGEST_SUBJECT: Final = 191
 
 
 class AccountRefused(Exception):
@@ -26,7 +34,7 @@ def create(
 ) -> Administrator:
     """Make an administrator with a role in a group, or everywhere (og None).
 
-    Without a password they sign in at the OpenID provider.
+    Without a password they sign in at the OpenID provider, once they are tied to it (`link`).
 
     Raises:
         AccountRefused: the name is taken or malformed, the password too weak, or the role is
@@ -74,16 +82,51 @@ def find(username: str) -> Administrator:
 def reset(administrator: Administrator, password: str | None) -> None:
     """Give somebody a new password, forget their second factor, lift their lock.
 
-    Their sessions end, since they depend on the password.
+    Their sessions end, since they depend on the password. Who signs in elsewhere gets none.
 
     Raises:
         AccountRefused: the password is too weak.
     """
-    _set_password(administrator, password)
+    local = administrator.source == Administrator.Source.LOCAL
+    _set_password(administrator, password if local else None)
     with transaction.atomic():
         administrator.save(update_fields=["password"])
         reset_second_factor(administrator)
         unlock(administrator.username)
+
+
+def link(administrator: Administrator, subject: str) -> None:
+    """Tie somebody to a `sub` of the OpenID provider that is set up now; empty: to none.
+
+    Raises:
+        AccountRefused: they don't sign in at the provider, none is set up, or this `sub` is
+            somebody else's or malformed.
+    """
+    if administrator.source != Administrator.Source.OIDC:
+        raise AccountRefused("this administrator does not sign in at the OpenID provider")
+    if subject and settings.ENS.oidc_issuer is None:
+        raise AccountRefused("no OpenID provider is set up (ENS_OIDC_ISSUER)")
+    if len(subject) > _LONGEST_SUBJECT or not subject.isprintable():
+        raise AccountRefused("this is no identifier of an OpenID provider")
+    place = {"provider": OIDC_PROVIDER, "uid": subject}
+    if subject and SocialAccount.objects.filter(**place).exclude(user=administrator).exists():
+        raise AccountRefused("another administrator has this identifier")
+    with transaction.atomic():
+        unlink(administrator)
+        if subject:
+            issuer = {"issuer": settings.ENS.oidc_issuer}
+            SocialAccount.objects.create(user=administrator, extra_data=issuer, **place)
+
+
+def unlink(administrator: Administrator) -> None:
+    """Tie somebody to the OpenID provider no longer."""
+    SocialAccount.objects.filter(user=administrator).delete()
+
+
+def subject_of(administrator: Administrator) -> str:
+    """The `sub` to which somebody is tied; empty: none."""
+    found = SocialAccount.objects.filter(user=administrator).first()
+    return str(found.uid) if found else ""
 
 
 def reset_second_factor(administrator: Administrator) -> int:

@@ -9,13 +9,15 @@ import requests
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialAccount, SocialLogin
 from django.conf import settings
 from django.http import HttpRequest
 from django.shortcuts import render
 
-from apps.administrators.models import Administrator, normal_username
+from apps.administrators.models import Administrator
+from apps.administrators.second_factor import is_required
 from apps.client_address import client_address
 from apps.vault.wrapping import unwrap, wrap
 
@@ -43,8 +45,9 @@ class AccountAdapter(DefaultAccountAdapter):
 class DirectoryAdapter(DefaultSocialAccountAdapter):
     """Sign-in with the company's OpenID provider, for administrators who are meant to use it.
 
-    Nobody is made an administrator by it. At the first sign-in the provider's name for the person
-    is compared with ours; from then on its `sub` counts, for names are given to others in time.
+    Nobody is made an administrator by it, and no name opens an account: names are given to others
+    in time, and some providers let people change their own. An administrator ties an account to
+    the provider's `sub` (accounts.link); who is not known is shown theirs, to hand it on.
     """
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
@@ -52,29 +55,12 @@ class DirectoryAdapter(DefaultSocialAccountAdapter):
         return False
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """Find the administrator whom the provider means; nobody else comes in."""
-        if sociallogin.is_existing and not request.user.is_authenticated:
-            person = sociallogin.user
-        else:
-            person = self._meant(request, sociallogin)
-        if person is None or person.source != Administrator.Source.OIDC:
-            raise ImmediateHttpResponse(
-                render(request, "account/not_an_administrator.html", status=403)
-            )
-        if not sociallogin.is_existing:
-            sociallogin.connect(request, person)
-
-    def _meant(self, request: HttpRequest, sociallogin: SocialLogin) -> Administrator | None:
-        if request.user.is_authenticated:  # sign out first
-            return None
-        claims = sociallogin.account.get_provider_account().get_user_data() or {}
-        name = claims.get(settings.ENS.oidc_username_claim)
-        if not isinstance(name, str) or not name:
-            return None
-        found = Administrator.objects.filter(username=normal_username(name)).first()
-        # Somebody else has signed in by this name before.
-        taken = SocialAccount.objects.filter(user=found).exists()
-        return None if taken else found
+        """Let in whom an administrator has tied to this `sub` of this issuer; nobody else."""
+        stranger = not sociallogin.is_existing
+        if stranger or request.user.is_authenticated or not _is_tied(sociallogin):
+            subject = sociallogin.account.uid if stranger else ""
+            page = "account/not_an_administrator.html"
+            raise ImmediateHttpResponse(render(request, page, {"subject": subject}, status=403))
 
     def get_requests_session(self) -> requests.Session:
         """A session that heeds no proxy or CA variables of the environment."""
@@ -88,8 +74,20 @@ class DirectoryAdapter(DefaultSocialAccountAdapter):
         """Not: see AccountAdapter."""
 
 
+def _is_tied(sociallogin: SocialLogin) -> bool:
+    # As it is stored: what allauth has in hand are the claims of this moment.
+    stored = SocialAccount.objects.filter(pk=sociallogin.account.pk).values("extra_data").first()
+    issuer = (stored or {}).get("extra_data", {}).get("issuer")
+    person = sociallogin.user
+    return bool(person.source == Administrator.Source.OIDC and issuer == settings.ENS.oidc_issuer)
+
+
 class SecondFactorAdapter(DefaultMFAAdapter):
-    """What makes codes is wrapped by the vault."""
+    """What makes codes is wrapped by the vault; who must have a second factor keeps it."""
+
+    def can_delete_authenticator(self, authenticator: Authenticator) -> bool:
+        """Whether somebody may turn their second factor off."""
+        return not is_required(authenticator.user)
 
     def encrypt(self, text: str) -> str:
         """The secret of a TOTP app or the seed of recovery codes, as it is stored."""

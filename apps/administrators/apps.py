@@ -7,3 +7,4 @@ class AdministratorsConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.administrators import events  # noqa: F401 - connects its signals
+        from apps.administrators.directory import check  # noqa: F401 - registers it

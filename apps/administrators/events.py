@@ -81,5 +81,8 @@ def _reset(request: HttpRequest, user: Administrator, authenticator: Any, **_: A
 
 @receiver(pre_save, sender=SocialAccount)
 def _no_claims(instance: SocialAccount, **_: Any) -> None:
-    # The provider tells names and addresses; what we need of it is its `sub`.
-    instance.extra_data = {}
+    # The provider tells names and addresses; what we need of it is its `sub`, and whose that is:
+    # what was written down when an administrator tied the two together (accounts.link).
+    stored = SocialAccount.objects.filter(pk=instance.pk).values_list("extra_data", flat=True)
+    known = stored.first() if instance.pk else instance.extra_data
+    instance.extra_data = {"issuer": (known or {}).get("issuer", "")}

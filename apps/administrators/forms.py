@@ -13,6 +13,7 @@ from django import forms
 from unfold.widgets import CHECKBOX_CLASSES, INPUT_CLASSES
 
 from apps.administrators.lockout import is_locked
+from apps.administrators.second_factor import use_once
 
 
 def dress(form: forms.BaseForm) -> None:
@@ -62,7 +63,10 @@ class _Codes:
         form: Any = self
         if is_locked(context.request, form.user.get_username()):
             raise forms.ValidationError("Too many wrong codes. Try again later.")
-        return str(super().clean_code())  # type: ignore[misc]
+        code = str(super().clean_code())  # type: ignore[misc]
+        if not use_once(form.user, code):
+            raise forms.ValidationError("Incorrect code.")
+        return code
 
 
 class CodeForm(_Codes, AuthenticateForm):
@@ -81,3 +85,9 @@ class ActivateForm(ActivateTOTPForm):
         dress(self)
         self.fields["code"].label = "Code that the app shows"
         self.fields["code"].widget.attrs |= {"autocomplete": "off", "inputmode": "numeric"}
+
+    def clean_code(self) -> str:
+        code = str(super().clean_code())
+        if not use_once(self.user, code):
+            raise forms.ValidationError("Incorrect code.")
+        return code

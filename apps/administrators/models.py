@@ -32,12 +32,14 @@ def normal_username(text: str) -> str:
 class Administrator(AbstractBaseUser):
     """A person who may sign in to the console. What for, their role assignments say.
 
-    `source` is where they sign in: with a password kept here, or at the company's OpenID provider.
+    `source` is where they sign in: with a password kept here, at the company's OpenID provider, or
+    with a password that the company's directory knows.
     """
 
     class Source(models.TextChoices):
         LOCAL = "local", "Password"
         OIDC = "oidc", "OpenID provider"
+        LDAP = "ldap", "Directory"
 
     username = models.CharField(
         "user name", max_length=150, unique=True, validators=[UnicodeUsernameValidator()]
@@ -85,6 +87,10 @@ class Administrator(AbstractBaseUser):
             found = self.__dict__["_standing"] = Standing.of(self)
         return found
 
+    def has_usable_password(self) -> bool:
+        """Whether there is a password that may be asked for again: the directory knows one, too."""
+        return self.source == self.Source.LDAP or super().has_usable_password()
+
     def has_perm(self, perm: str, obj: object | None = None) -> bool:
         """Django's own question. Only our permission names mean anything; see scope.may."""
         return perm in PERMISSIONS and self.is_active and self.standing.anywhere(perm)
@@ -121,6 +127,32 @@ class RoleAssignment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_role_display()} of {self.og or 'the whole deployment'}"
+
+
+class DirectoryIdentity(models.Model):
+    """Who an administrator is in the company's directory: what never changes there.
+
+    `uid` is the objectGUID or entryUUID. Names are given to others in time, so none counts here.
+    """
+
+    administrator = models.OneToOneField(
+        Administrator, models.CASCADE, related_name="directory_identity"
+    )
+    uid = models.CharField(max_length=36, unique=True)
+    confirmed_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.uid
+
+
+class UsedCode(models.Model):
+    """A code of an authenticator app that has opened a door, so that it opens no second one."""
+
+    code_hmac = models.CharField(max_length=64, unique=True)
+    used_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return str(self.pk)
 
 
 class AdminApiToken(models.Model):

@@ -166,6 +166,9 @@ class MailboxJob:
             return plain, todo.unread_count
         try:
             found = await self._fetch(context, credentials, todo)
+        except errors.CredentialsExpired as error:
+            # Moving it wakes the phones; nobody has to prove anything anew.
+            await in_database(_suspect, context.subscription.id, todo.catch_up_since, error.code)
         except errors.CredentialsRefused:
             counters.count(names.CREDENTIALS_REFUSED)
             await in_database(_credentials_refused, context, credentials, todo.catch_up_since)

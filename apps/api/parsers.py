@@ -11,7 +11,7 @@ from rest_framework.parsers import BaseParser
 
 from apps.api.problems import Problem
 
-# A JWE is at most 16 KiB; nothing else is near it.
+# A JWE is at most 24 KiB; nothing else is near it.
 MAX_BODY: Final = 32 * 1024
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import zoneinfo
+from base64 import b64decode
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError as DjangoValidationError
@@ -14,11 +16,16 @@ from rest_framework import serializers
 
 from apps.announce.policy import LEVELS, SOUND
 from apps.devices.models import DeviceState, Platform
+from apps.exchange.auth.client_certificate import LONGEST
+from apps.keypairs.jwe import MAX_CHARACTERS
 
 # A coordinate on P-256 (RFC 7518, section 6.2.1.2), a time of a day, an address' SHA-256, a file.
 _COORDINATE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _TIME: Final = re.compile(r"\A(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z")
 _SOUND: Final = re.compile(rf"\A{SOUND.pattern}\Z")
+# RFC 6750, section 2.1, and the end of the last year that there is.
+_BEARER: Final = re.compile(r"\A[A-Za-z0-9._~+/-]+=*\Z")
+_LATEST: Final = 253_402_300_799
 _USER_ID: Final = re.compile(r"\A[0-9a-f]{64}\Z")
 # An APNs device token, and an FCM registration token, which is opaque text.
 _TOKENS: Final = {
@@ -74,7 +81,7 @@ class PublicKeyAnswer(serializers.Serializer):
 
 
 class SubscribeRequest(Strict):
-    jwe = _line(16384, help_text="RFC 7516 compact JWE; its plaintext is a Subscription.")
+    jwe = _line(MAX_CHARACTERS, help_text="RFC 7516 compact JWE; its plaintext is a Subscription.")
 
 
 class SubscribeAnswer(serializers.Serializer):
@@ -87,7 +94,9 @@ class SubscribeAnswer(serializers.Serializer):
 
 class CheckinRequest(Strict):
     device_id = serializers.UUIDField()
-    jwe = _line(16384, required=False, help_text="Credentials or a new push token, if any.")
+    jwe = _line(
+        MAX_CHARACTERS, required=False, help_text="Credentials or a new push token, if any."
+    )
 
 
 class CheckinAnswer(serializers.Serializer):
@@ -114,15 +123,80 @@ class ProblemDocument(serializers.Serializer):
 
 
 # --- inside JWEs ----------------------------------------------------------------------------
-class BasicCredentials(Strict):
-    type = serializers.ChoiceField(choices=["basic"])
+def _user_name(value: str) -> str:
+    """A user name that every scheme can carry."""
+    if ":" in value:
+        raise serializers.ValidationError("RFC 7617 has no colon in user names")
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise serializers.ValidationError("control characters")
+    return value
+
+
+class PasswordCredentials(Strict):
+    """`basic` (by whatever the server offers), `ntlm` or `negotiate`."""
+
+    type = serializers.ChoiceField(choices=["basic", "ntlm", "negotiate"])
     username = _line(256)
     password = _line(512)
 
     def validate_username(self, value: str) -> str:
-        if ":" in value:
-            raise serializers.ValidationError("RFC 7617 has no colon in user names")
-        return value
+        return _user_name(value)
+
+
+class OAuthCredentials(Strict):
+    type = serializers.ChoiceField(choices=["oauth"])
+    token = serializers.RegexField(_BEARER, max_length=8192, trim_whitespace=False)
+    expires_at = serializers.IntegerField(min_value=0, max_value=_LATEST)
+
+
+class CertificateCredentials(Strict):
+    """A PKCS#12 file in base64 with its password; beside it, what Basic needs."""
+
+    type = serializers.ChoiceField(choices=["certificate"])
+    pkcs12 = serializers.CharField(max_length=-(-LONGEST // 3) * 4, trim_whitespace=False)
+    pkcs12_password = _line(256, allow_blank=True)
+    username = _line(256, required=False)
+    password = _line(512, required=False)
+
+    def validate_username(self, value: str) -> str:
+        return _user_name(value)
+
+    def validate_pkcs12(self, value: str) -> bytes:
+        try:
+            return b64decode(value, validate=True)
+        except ValueError:
+            raise serializers.ValidationError("not base64") from None
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("username" in attrs) != ("password" in attrs):
+            raise serializers.ValidationError("username and password come together")
+        return attrs
+
+
+_CREDENTIALS: Final[dict[Any, type[Strict]]] = {
+    "basic": PasswordCredentials,
+    "ntlm": PasswordCredentials,
+    "negotiate": PasswordCredentials,
+    "oauth": OAuthCredentials,
+    "certificate": CertificateCredentials,
+}
+
+
+class AnyCredentials(serializers.Field):
+    """Credentials of one of the types, each with its own members."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        kind = data.get("type") if isinstance(data, dict) else None
+        if not isinstance(kind, str) or kind not in _CREDENTIALS:
+            raise serializers.ValidationError(
+                {"type": serializers.ErrorDetail("not a type of credentials", "invalid_choice")}
+            )
+        made = _CREDENTIALS[kind](data=data)
+        made.is_valid(raise_exception=True)
+        return dict(made.validated_data)
+
+    def to_representation(self, value: Any) -> Any:
+        raise NotImplementedError("credentials are never told")
 
 
 class DeviceRef(Strict):
@@ -198,7 +272,7 @@ class SubscriptionClaims(_Claims):
     """The plaintext of the JWE in `subscribe`."""
 
     email = _line(320)
-    credentials = BasicCredentials()
+    credentials = AnyCredentials()
     ews_url = _line(500, required=False, default="")
     platform = serializers.ChoiceField(choices=Platform.choices)
     app_id = _line(155)
@@ -224,7 +298,7 @@ class CheckinClaims(_Claims):
     device_id = serializers.UUIDField()
     counter = serializers.IntegerField(min_value=1, max_value=2**62)
     email = _line(320, required=False)
-    credentials = BasicCredentials(required=False)
+    credentials = AnyCredentials(required=False)
     content_key = serializers.DictField(required=False)
     push_token = _line(4096, required=False)
     time_zone = _line(64, required=False)

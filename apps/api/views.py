@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from apps.devices.models import Device
 from apps.devices.registry import Description
 from apps.eventlog.factory import get_log
 from apps.eventlog.interface import LogUnavailable
+from apps.exchange.auth.client_certificate import CertificateUnusable, read_client_certificate
 from apps.exchange.interface import Credentials
 from apps.keypairs import service as keypairs
 from apps.keypairs import signing
@@ -150,7 +152,7 @@ class Subscribe(DeviceView):
             claims = self._open(og, jwe)
             limits.JOINS.check(self._join_key(claims))
             limits.JOINS.count(self._join_key(claims))
-            device, secret = self._begin(og, claims)
+            device, secret = self._begin(og, claims, _credentials(claims))
         wake_join()
         return Response(
             {
@@ -170,7 +172,9 @@ class Subscribe(DeviceView):
         return _checked(schemas.SubscriptionClaims, claims)
 
     @transaction.atomic
-    def _begin(self, og: OrganizationGroup, claims: dict[str, Any]) -> tuple[Device, str]:
+    def _begin(
+        self, og: OrganizationGroup, claims: dict[str, Any], credentials: Credentials
+    ) -> tuple[Device, str]:
         try:
             given = claims["ews_url"] or None
             system, ews_url = mail_systems.mail_system_for(og, given, claims["email"])
@@ -182,7 +186,7 @@ class Subscribe(DeviceView):
         if enrolled is None:
             raise Problem("device_blocked")
         device, secret = enrolled
-        get_log().append(joining.begin(device, claims["email"], _credentials(claims)))
+        get_log().append(joining.begin(device, claims["email"], credentials))
         return device, secret
 
     def _join_key(self, claims: dict[str, Any]) -> str:
@@ -224,6 +228,11 @@ class Checkin(DeviceView):
         claims = _checked(schemas.CheckinClaims, raw, platform=device.platform)
         if claims["device_id"] != device.id:
             raise Problem("jwe_other_device")
+        credentials = None
+        if "credentials" in claims:
+            self._limit_proofs(claims["email"])
+            # Before the transaction: opening a certificate takes its time.
+            credentials = _credentials(claims)
         with transaction.atomic():
             if not registry.raise_counter(device, claims["counter"]):
                 raise Problem("counter_not_rising")
@@ -233,11 +242,11 @@ class Checkin(DeviceView):
                 registry.replace_wishes(device, wished["content"], _wishes(wished).to_json())
             if "time_zone" in claims:
                 registry.replace_time_zone(device, claims["time_zone"])
-            if "credentials" in claims:
+            if credentials is not None:
                 if registry.user_hmac(claims["email"]) != device.mailbox.user_hmac:
                     raise Problem("not_this_mailbox")
-                self._begin_proof(device, claims)
-        if "credentials" in claims:
+                get_log().append(joining.begin(device, claims["email"], credentials))
+        if credentials is not None:
             wake_join()
 
     def _take_address(self, device: Device, claims: dict[str, Any]) -> None:
@@ -263,12 +272,11 @@ class Checkin(DeviceView):
                 registry.forget_content_key(device)
             registry.lead_home(device)
 
-    def _begin_proof(self, device: Device, claims: dict[str, Any]) -> None:
+    def _limit_proofs(self, email: str) -> None:
         address = limits.client_address(self.request._request)
-        key = f"{registry.user_id(claims['email'])}:{address}"
+        key = f"{registry.user_id(email)}:{address}"
         limits.JOINS.check(key)
         limits.JOINS.count(key)
-        get_log().append(joining.begin(device, claims["email"], _credentials(claims)))
 
 
 class Unsubscribe(DeviceView):
@@ -302,10 +310,19 @@ class _available:
 class _counting_failures:
     """Counts what a caller got wrong against its address.
 
-    Not what happens to honest phones, many at once: a key that was replaced, a clock that is off.
+    Not what happens to honest phones, many at once: a key that was replaced, a clock that is off,
+    a token that has expired.
     """
 
-    _HONEST = frozenset({"jwe_unknown_key", "jwe_expired_key", "jwe_stale"})
+    _HONEST = frozenset(
+        {
+            "jwe_unknown_key",
+            "jwe_expired_key",
+            "jwe_stale",
+            "credentials_expired",
+            "certificate_expired",
+        }
+    )
 
     def __init__(self, request: Request) -> None:
         self._address = limits.client_address(request._request)
@@ -321,8 +338,24 @@ class _counting_failures:
 
 
 def _credentials(claims: dict[str, Any]) -> Credentials:
-    given = claims["credentials"]
-    return Credentials(type="basic", username=given["username"], password=given["password"])
+    """The credentials of a JWE.
+
+    Raises:
+        Problem: `credentials_expired`, `certificate_expired` or `certificate_unusable`.
+    """
+    given = dict(claims["credentials"])
+    if given["type"] == "certificate":
+        try:
+            opened = read_client_certificate(given.pop("pkcs12"), given.pop("pkcs12_password"))
+        except CertificateUnusable as error:
+            if error.code == "busy":
+                raise Problem("unavailable", retry_after_s=10) from None
+            raise Problem(error.code) from None
+        given |= {"certificate": opened.pem, "expires_at": opened.expires_at}
+    credentials = Credentials(**given)
+    if credentials.expired(time.time()):
+        raise Problem("credentials_expired")
+    return credentials
 
 
 def _wishes(asked: dict[str, Any]) -> Wishes:

@@ -11,15 +11,20 @@ from typing import Any, Final
 
 from csp.middleware import CSPMiddleware
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.middleware import AuthenticationMiddleware, LoginRequiredMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
+from django.shortcuts import redirect
 from django.utils.cache import add_never_cache_headers
 
 from apps.administrators.events import SIGNED_IN_AT
+from apps.administrators.models import Administrator
+from apps.administrators.second_factor import is_missing
+from apps.console.chosen import user_of
 
 Answer = Callable[[HttpRequest], HttpResponseBase]
 SEEN_AT: Final = "seen_at"
@@ -80,13 +85,25 @@ def gate(get_response: Answer) -> Answer:
             return get_response(request)
         if request.user.is_authenticated:
             _see_to_times(request)
-        response = get_response(request)
+        response = _enrolment(request) or get_response(request)
         add_never_cache_headers(response)
         # With no referrer at all browsers send «Origin: null», which the CSRF check refuses.
         response.headers["Referrer-Policy"] = "same-origin"
         return response
 
     return answer
+
+
+def _enrolment(request: HttpRequest) -> HttpResponseBase | None:
+    """The way to set up an authenticator app, for who must have one and tries anything else."""
+    if request.path_info.startswith(f"{settings.CONSOLE_PATH}account/"):
+        return None
+    user = user_of(request)
+    if not isinstance(user, Administrator) or not is_missing(user):
+        return None
+    if request.method == "GET" and POLL_HEADER not in request.headers:
+        messages.info(request, "Your role needs an authenticator app. Set one up to go on.")
+    return redirect("mfa_activate_totp")
 
 
 def _see_to_times(request: HttpRequest) -> None:

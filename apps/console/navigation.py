@@ -8,6 +8,7 @@ from typing import Any, Final
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
+from apps.administrators.models import Administrator
 from apps.administrators.scope import may_somewhere
 from apps.console.chosen import user_of
 
@@ -97,10 +98,10 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 def account_links(request: HttpRequest) -> list[dict[str, str]]:
     """The lines of the menu below the visitor's name."""
-    return [
-        {"title": "Two-factor authentication", "link": reverse("mfa_index")},
-        {"title": "Change password", "link": reverse("account_change_password")},
-    ]
+    links = [{"title": "Two-factor authentication", "link": reverse("mfa_index")}]
+    if getattr(request.user, "source", "") == Administrator.Source.LOCAL:
+        links.append({"title": "Change password", "link": reverse("account_change_password")})
+    return links
 
 
 def _link(url_name: str) -> str | None:

@@ -16,7 +16,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/logout/", account.logout, name="account_logout"),
     path("account/inactive/", account.account_inactive, name="account_inactive"),
     path("account/again/", account.reauthenticate, name="account_reauthenticate"),
-    path("account/password/", account.password_change, name="account_change_password"),
+    path("account/password/", views.password_change, name="account_change_password"),
     path("account/two-step/", include("allauth.mfa.urls")),
     path("account/oidc/failed/", social.login_error, name="socialaccount_login_error"),
     path("account/oidc/cancelled/", social.login_cancelled, name="socialaccount_login_cancelled"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from allauth.account import views as account
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -9,7 +10,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views import defaults
 from django.views.decorators.http import require_POST
 
-from apps.console.chosen import choose, groups_of
+from apps.administrators.models import Administrator
+from apps.console.chosen import administrator_of, choose, groups_of
 from apps.console.middleware import is_console
 from apps.console.site import refused, show, site
 
@@ -26,6 +28,15 @@ def switch(request: HttpRequest) -> HttpResponse:
     after = request.POST.get("next", "")
     here = url_has_allowed_host_and_scheme(after, {request.get_host()}, request.is_secure())
     return redirect(after if here else "console:index")
+
+
+def password_change(request: HttpRequest) -> HttpResponse:
+    """allauth's page, for those whose password is kept here."""
+    if administrator_of(request).source != Administrator.Source.LOCAL:
+        messages.info(request, "Your password is not kept here; change it where you sign in.")
+        return redirect("console:index")
+    answer: HttpResponse = account.password_change(request)
+    return answer
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

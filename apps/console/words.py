@@ -83,6 +83,34 @@ _REASONS: Final = {
         "The mailbox' database is dismounted, failing over or overloaded.",
         "It is tried again. If it lasts, mount the database: see Get-MailboxDatabase -Status.",
     ),
+    "credentials_expired": Words(
+        "Its token or certificate has expired.",
+        "The mail app gets a new one when it is opened.",
+    ),
+    "credentials_expiring": Words("Its token or certificate expires soon."),
+    "certificate_refused": Words(
+        "Exchange refused the client certificate.",
+        "See that Exchange trusts its issuer and maps it to the user; or issue a new one.",
+    ),
+    "login_not_offered": Words(
+        "Exchange offers no way to log in with what the phone has.",
+        "Enable it on the EWS virtual directory: Basic, Windows or OAuth authentication.",
+    ),
+    "login_failed": Words(
+        "Exchange and ENS could not agree on a login.",
+        "Mostly a proxy or load balancer is in between: run the diagnostics of Exchange.",
+    ),
+    "kerberos_unavailable": Words(
+        "Exchange wants Kerberos, which this installation lacks.",
+        "Install requirements-kerberos.txt on all workers, or enable NTLM or Basic.",
+    ),
+    "kerberos_failed": Words(
+        "Kerberos does not know the user or the mail server.",
+        "Compare the user name with the realm, setspn with the mail server's name, and the clocks.",
+    ),
+    "kdc_unreachable": Words(
+        "No domain controller answers.", "See krb5.conf, DNS and the firewall (port 88)."
+    ),
     "exchange_forbidden": Words(
         "Exchange forbids it.",
         "EWS is switched off for this user or this app, or the account is disabled: see "
@@ -106,8 +134,9 @@ _REASONS: Final = {
         "application pool MSExchangeServicesAppPool.",
     ),
     "tls_refused": Words(
-        "Exchange's certificate is not trusted.",
-        "Put your CA's certificate into the mail system, or renew Exchange's.",
+        "Exchange's certificate is not trusted, or its TLS is too old.",
+        "Run the diagnostics of Exchange: they tell which. Put your CA's certificate into the mail "
+        "system, renew Exchange's, or let it speak TLS 1.2.",
     ),
     "ews_url_not_allowed": Words(
         "Its mail server is not among the hosts of the mail system.",

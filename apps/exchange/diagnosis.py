@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from apps.exchange.auth import kerberos, offers
+
 # What ENS can sign in with; docs of IIS and Exchange write them so.
 _KNOWN = ("Basic", "NTLM", "Negotiate", "Bearer")
-_USABLE = frozenset({"Basic"})
+# They log connections in, which end at a gateway.
+_NOT_BEHIND_GATEWAYS = frozenset({"NTLM", "Negotiate"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,26 +22,26 @@ class Verdict:
     usable: bool
 
 
-def judge(status: int, headers: Mapping[str, tuple[str, ...]]) -> Verdict:
+def judge(status: int, headers: Mapping[str, tuple[str, ...]], *, gateway: bool = False) -> Verdict:
     """What answers at an EWS address that was asked without credentials.
 
     An EWS endpoint answers 401 and offers ways to sign in. Codes: `ews`, `nothing_offered` (401
     without any), `not_found`, `forbidden`, `redirected` (a portal or a pre-authentication is in
-    front), `open` (it asks for no credentials), `busy`, `broken`.
+    front), `open` (it asks for no credentials), `busy`, `broken`. `gateway`: one is in between.
     """
-    offered = tuple(
+    named = offers.schemes(", ".join(headers.get("www-authenticate", ())))
+    offered = tuple(name for name in _KNOWN if name.lower() in named)
+    usable = {
         name
-        for name in _KNOWN
-        for value in headers.get("www-authenticate", ())
-        if any(part.strip().lower().startswith(name.lower()) for part in value.split(","))
-    )
-    offered = tuple(dict.fromkeys(offered))
-    usable = bool(_USABLE & set(offered))
+        for name in offered
+        if (name != "Negotiate" or kerberos.available())
+        and not (gateway and name in _NOT_BEHIND_GATEWAYS)
+    }
     if status == 401:
-        return Verdict("ews" if offered else "nothing_offered", offered, usable)
+        return Verdict("ews" if offered else "nothing_offered", offered, bool(usable))
     codes = {404: "not_found", 403: "forbidden", 429: "busy", 503: "busy", 440: "redirected"}
     if status in codes:
-        return Verdict(codes[status], offered, usable)
+        return Verdict(codes[status], offered, bool(usable))
     if 300 <= status < 400:
-        return Verdict("redirected", offered, usable)
-    return Verdict("broken" if status >= 500 else "open", offered, usable)
+        return Verdict("redirected", offered, bool(usable))
+    return Verdict("broken" if status >= 500 else "open", offered, bool(usable))

@@ -32,6 +32,25 @@ class CredentialsRefused(ExchangeError):
     default_code = "credentials_refused"
 
 
+class CredentialsExpired(CredentialsRefused):
+    """A token or certificate whose time is over. It was not sent, and nobody counts it as wrong."""
+
+    default_code = "credentials_expired"
+
+
+class LoginImpossible(ExchangeError):
+    """There is no way to log in: the server doesn't offer it, or it fails before a password counts.
+
+    Transient where only the domain controller is away.
+    """
+
+    default_code = "login_not_offered"
+
+    def __init__(self, code: str = "", *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__(code)
+
+
 class Forbidden(ExchangeError):
     """403, or access denied: the credentials are good and may not do this."""
 

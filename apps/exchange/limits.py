@@ -201,14 +201,14 @@ class LimitedServer:
     ) -> str:
         """See `MailServer.discover`. A mail system counts as one host, whichever it is asked at."""
         place = replace(system.endpoint, url=f"https://{system.name}/")
-        async with self._turn(place, credentials, deadline_s) as left:
+        async with self._turn(place, credentials, deadline_s, joins=True) as left:
             return await self._inner.discover(system, credentials, address, left)
 
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
     ) -> Proof:
         """See `MailServer.prove`."""
-        async with self._turn(endpoint, credentials, deadline_s) as left:
+        async with self._turn(endpoint, credentials, deadline_s, joins=True) as left:
             return await self._inner.prove(endpoint, credentials, address, left)
 
     async def join(
@@ -220,7 +220,7 @@ class LimitedServer:
         deadline_s: float,
     ) -> Joined:
         """See `MailServer.join`."""
-        async with self._turn(endpoint, credentials, deadline_s) as left:
+        async with self._turn(endpoint, credentials, deadline_s, joins=True) as left:
             return await self._inner.join(
                 endpoint, credentials, callback_url, status_frequency_minutes, left
             )
@@ -261,7 +261,12 @@ class LimitedServer:
 
     @asynccontextmanager
     async def _turn(
-        self, endpoint: Endpoint, credentials: Credentials, deadline_s: float
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        deadline_s: float,
+        *,
+        joins: bool = False,
     ) -> AsyncIterator[float]:
         """Wait for a place at the host; yields the seconds that are left for the call."""
         account, host = credentials.account, self._host(endpoint.host)
@@ -269,7 +274,7 @@ class LimitedServer:
         ends = time.monotonic() + deadline_s
         try:
             async with asyncio.timeout(deadline_s):
-                await host.places.take(account)
+                await host.places.take(account, joins=joins)
         except TimeoutError:
             raise Unreachable("no_place_in_time") from None
         began = time.monotonic()
@@ -290,7 +295,7 @@ class LimitedServer:
         else:
             host.answered(account, time.monotonic() - began)
         finally:
-            host.places.give_back(account)
+            host.places.give_back(account, joins=joins)
 
     def _host(self, name: str) -> _Host:
         host = self._hosts.get(name)

@@ -11,6 +11,7 @@ import asyncio
 import math
 import time
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from typing import Final
 
 # Never fewer, or one that is slow for somebody would be slow for all.
@@ -28,8 +29,46 @@ _SLOW_FACTOR: Final = 8.0
 _QUICKEST_OF_S: Final = 300.0
 
 
+class _Line:
+    """Those who wait for a place, by account, in the order of the accounts' turns."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def join(self, account: str) -> asyncio.Future[None]:
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(account, deque()).append(place)
+        return place
+
+    def leave(self, account: str, place: asyncio.Future[None]) -> None:
+        places = self._waiting.get(account)
+        if places is not None and place in places:
+            places.remove(place)
+            if not places:
+                del self._waiting[account]
+
+    def next(self, may: Callable[[str], bool]) -> tuple[str, asyncio.Future[None]] | None:
+        """Whose turn it is among those who may; the account's next turn is after all others'."""
+        # Who has his part already stands aside; of those there are no more than places.
+        account = next((one for one in self._waiting if may(one)), None)
+        if account is None:
+            return None
+        places = self._waiting[account]
+        place = places.popleft()
+        if places:
+            self._waiting.move_to_end(account)
+        else:
+            del self._waiting[account]
+        return account, place
+
+
 class Places:
     """The places at one mail server. For one event loop.
+
+    Mail that has come goes before phones that join, which keep one place in any case.
 
     Args:
         most: calls under way at most, however well they go.
@@ -40,8 +79,8 @@ class Places:
         self._limit = float(most)
         self._under_way: Counter[str] = Counter()
         self._taken = 0
-        # By account, in the order of their turns.
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._joining = 0
+        self._mail, self._joins = _Line(), _Line()
         self._halved_at = -math.inf
         self._quickest = _Quickest()
 
@@ -53,28 +92,29 @@ class Places:
     @property
     def idle(self) -> bool:
         """Whether nobody has or wants a place."""
-        return not self._taken and not self._waiting
+        return not (self._taken or self._mail or self._joins)
 
-    async def take(self, account: str) -> None:
+    async def take(self, account: str, *, joins: bool = False) -> None:
         """Wait for a place; give it back by `give_back`. May be cancelled."""
-        if not self._waiting and self._has_room(account):
-            self._grant(account)
+        if not (self._mail or self._joins) and self._has_room(account):
+            self._grant(account, joins=joins)
             return
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(account, deque()).append(place)
+        line = self._joins if joins else self._mail
+        place = line.join(account)
         self._hand_out()
         try:
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
-                self.give_back(account)
+                self.give_back(account, joins=joins)
             else:
-                self._leave(account, place)
+                line.leave(account, place)
             raise
 
-    def give_back(self, account: str) -> None:
+    def give_back(self, account: str, *, joins: bool = False) -> None:
         """The call is over: the next one's turn."""
         self._taken -= 1
+        self._joining -= joins
         self._under_way[account] -= 1
         if not self._under_way[account]:
             del self._under_way[account]
@@ -84,7 +124,7 @@ class Places:
         """Take note of a call that was answered; False when it was slow, as under load."""
         slow = self._quickest.is_slow(took_s)
         # One more for each half round of calls, and only where the limit held somebody up.
-        if not slow and (self._waiting or self._taken >= self.limit):
+        if not slow and (self._mail or self._joins or self._taken >= self.limit):
             self._limit = min(float(self._most), self._limit + 2 / self._limit)
         return not slow
 
@@ -101,33 +141,27 @@ class Places:
         own = max(1, min(_OF_ONE_ACCOUNT, self.limit // _PART_OF_ONE_ACCOUNT))
         return self._taken < self.limit and self._under_way[account] < own
 
-    def _grant(self, account: str) -> None:
+    def _grant(self, account: str, *, joins: bool) -> None:
         self._taken += 1
+        self._joining += joins
         self._under_way[account] += 1
 
     def _hand_out(self) -> None:
         """Give free places to those who wait, each account one in its turn."""
         while self._taken < self.limit:
-            # Who has his part already stands aside; of those there are no more than places.
-            account = next((one for one in self._waiting if self._has_room(one)), None)
-            if account is None:
+            joins_first = not self._joining
+            lines = (self._joins, self._mail) if joins_first else (self._mail, self._joins)
+            turn = lines[0].next(self._has_room)
+            joins = joins_first
+            if turn is None:
+                turn = lines[1].next(self._has_room)
+                joins = not joins_first
+            if turn is None:
                 return
-            places = self._waiting[account]
-            place = places.popleft()
-            if places:
-                self._waiting.move_to_end(account)
-            else:
-                del self._waiting[account]
+            account, place = turn
             if not place.done():
-                self._grant(account)
+                self._grant(account, joins=joins)
                 place.set_result(None)
-
-    def _leave(self, account: str, place: asyncio.Future[None]) -> None:
-        places = self._waiting.get(account)
-        if places is not None and place in places:
-            places.remove(place)
-            if not places:
-                del self._waiting[account]
 
 
 class _Quickest:

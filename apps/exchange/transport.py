@@ -6,7 +6,9 @@ the address guard, authentication and HTTP statuses stands here.
 
 from __future__ import annotations
 
-from base64 import b64encode
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -14,17 +16,23 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 from apps.exchange import guard
+from apps.exchange.auth import connections, offers
+from apps.exchange.auth.connection import basic, check_refusal
+from apps.exchange.auth.connections import UserConnections
 from apps.exchange.errors import (
     BRIEF_BACK_OFF_S,
     DEFAULT_BACK_OFF_S,
     MAX_BACK_OFF_S,
     AddressForbidden,
+    CredentialsExpired,
     CredentialsRefused,
     ExchangeError,
     Forbidden,
     GatewayRefused,
+    LoginImpossible,
     Moved,
     NotEws,
+    NtlmBehindGateway,
     ProxyTrouble,
     ServerBusy,
     TlsRefused,
@@ -54,50 +62,70 @@ MAX_RESPONSE_BYTES: Final = 2 * 1024 * 1024
 # Of an answer that is looked at for its Location only.
 _MAX_REDIRECT_BYTES: Final = 64 * 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+# How long we remember what a server offers, in seconds, and of how many servers.
+_OFFERS_FRESH_S: Final = 3600.0
+_MOST_SERVERS: Final = 1000
+
+
+@dataclass(slots=True)
+class _Server:
+    """An endpoint: whose client serves all users, and what it offers until when."""
+
+    client: Client
+    known_until: float = 0.0
+    offered: frozenset[str] = frozenset()
+    bearer_until: float = 0.0
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Transport:
     """Requests to any number of mail servers for any number of users, in one event loop.
 
-    Connections are shared between users: Basic authenticates each request, and it alone.
+    Basic and bearer tokens authenticate each request: their connections are shared by all users.
+    Whoever logs in by NTLM, Kerberos or a certificate has connections of his own.
 
     Args:
         version: of ENS, for the user agent, which administrators put on lists.
-        max_host_connections: connections to one host at most, 0 for no limit.
+        max_host_connections: shared connections to one host at most, 0 for no limit.
+        max_users: connections of users' own at most; who comes then waits.
+        idle_s: how long those are kept without a request.
     """
 
-    def __init__(self, version: str, *, max_host_connections: int = 0) -> None:
+    def __init__(
+        self,
+        version: str,
+        *,
+        max_host_connections: int = 0,
+        max_users: int = connections.MOST,
+        idle_s: float = connections.IDLE_S,
+    ) -> None:
         self._agent = f"MailNotificationService/v2 (EWS/{version})"
         self._max_host_connections = max_host_connections
         # A connection made under lenient rules must not serve an endpoint with strict ones.
         self._clients: dict[_Policy, Client] = {}
+        self._servers: dict[Endpoint, _Server] = {}
+        self._users = UserConnections(lambda endpoint: new_client(endpoint, 1), max_users, idle_s)
 
     async def post(
         self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
     ) -> Response:
         """Send a SOAP request as the owner of the credentials; the answer is SOAP, as far as known.
 
+        The scheme is chosen from what the server offers; no password is sent by another one.
+
         Raises:
+            CredentialsExpired: a token or certificate whose time is over; nothing was sent.
             CredentialsRefused: 401; never tried again here, which could lock the account.
+            LoginImpossible: the server offers no scheme for these credentials, or none that works.
             ExchangeError: everything else that is not 200 or 500, by its kind.
         """
-        request = Request(
-            "POST",
-            endpoint.url,
-            (
-                ("Authorization", _authorization(credentials)),
-                ("Content-Type", "text/xml; charset=utf-8"),
-                ("Accept", "text/xml"),
-                ("User-Agent", self._agent),
-                *_identity(endpoint, credentials),
-            ),
-            body,
-            deadline_s=deadline_s,
-            max_response_bytes=MAX_RESPONSE_BYTES,
-            tls=Tls(endpoint.ca_pem, floor=endpoint.tls_floor),
-        )
+        if credentials.expired(time.time()):
+            raise CredentialsExpired
         try:
-            response = await self._client(endpoint).perform(request)
+            if credentials.type == "certificate":
+                response = await self._with_certificate(endpoint, credentials, body, deadline_s)
+            else:
+                response = await self._as_offered(endpoint, credentials, body, deadline_s)
         except WireError as error:
             raise _from_wire(error) from error
         _check_status(response, endpoint.gateway)
@@ -128,8 +156,135 @@ class Transport:
     async def close(self) -> None:
         """Close all connections; calls under way fail as Unreachable."""
         clients, self._clients = self._clients, {}
+        self._servers.clear()
         for client in clients.values():
             await client.close()
+        await self._users.close()
+
+    def _request(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        body: bytes,
+        deadline_s: float,
+        *authorization: tuple[str, str],
+    ) -> Request:
+        return Request(
+            "POST",
+            endpoint.url,
+            (
+                *authorization,
+                ("Content-Type", "text/xml; charset=utf-8"),
+                ("Accept", "text/xml"),
+                ("User-Agent", self._agent),
+                *_identity(endpoint, credentials),
+            ),
+            body,
+            deadline_s=deadline_s,
+            max_response_bytes=MAX_RESPONSE_BYTES,
+            tls=Tls(endpoint.ca_pem, floor=endpoint.tls_floor),
+        )
+
+    async def _as_offered(
+        self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
+    ) -> Response:
+        """By the best scheme that the server offers and the credentials are for."""
+        server = self._servers.get(endpoint) or self._know(endpoint)
+        loop = asyncio.get_running_loop()
+        bearer = credentials.type == "oauth"
+        if (server.bearer_until if bearer else server.known_until) <= loop.time():
+            ends = loop.time() + deadline_s
+            await self._ask(server, endpoint, credentials, ends, bearer=bearer)
+            deadline_s = ends - loop.time()
+        if bearer:
+            said = f"Bearer {credentials.token}"
+        elif credentials.type == "basic" and "basic" in server.offered:
+            said = basic(credentials)
+        else:
+            request = self._request(endpoint, credentials, body, deadline_s)
+            return await self._on_own_connection(server, endpoint, credentials, request)
+        request = self._request(endpoint, credentials, body, deadline_s, ("Authorization", said))
+        response = await server.client.perform(request)
+        if response.status != 401:
+            return response
+        try:
+            return check_refusal(response, "bearer" if bearer else "basic")
+        except LoginImpossible:
+            server.known_until = server.bearer_until = 0.0
+            raise
+
+    async def _on_own_connection(
+        self, server: _Server, endpoint: Endpoint, credentials: Credentials, request: Request
+    ) -> Response:
+        try:
+            offers.choose(credentials, server.offered)
+        except LoginImpossible:
+            # It may be offered soon: the next one asks anew.
+            server.known_until = 0.0
+            raise
+        if endpoint.gateway is not None:
+            raise NtlmBehindGateway
+        async with self._users.of(endpoint, credentials) as connection:
+            return await connection.post(request)
+
+    async def _with_certificate(
+        self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
+    ) -> Response:
+        request = self._request(endpoint, credentials, body, deadline_s)
+        pem = credentials.certificate.encode()
+        request = replace(request, tls=replace(request.tls, client_pem=pem))
+        try:
+            async with self._users.of(endpoint, credentials) as connection:
+                response = await connection.post(request)
+        except TlsFailed as failed:
+            if failed.code in ("client_certificate_unusable", "client_certificate_refused"):
+                raise CredentialsRefused("certificate_refused") from failed
+            raise
+        if endpoint.gateway is not None and response.status in endpoint.gateway.refusals:
+            raise GatewayRefused
+        if response.status == 403 or (response.status == 400 and not _is_xml(response)):
+            # IIS (403.7, .13, .16, .17) and nginx (400) let the handshake pass, and refuse then.
+            raise CredentialsRefused("certificate_refused")
+        return response
+
+    async def _ask(
+        self,
+        server: _Server,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        ends: float,
+        *,
+        bearer: bool,
+    ) -> None:
+        """Find out what a server offers, by a request without credentials and without content.
+
+        Exchange tells of OAuth only who comes with an empty bearer token. A gateway lets it pass
+        like any request of this device.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(ends):
+                await server.asking.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded from None
+        try:
+            if (server.bearer_until if bearer else server.known_until) > loop.time():
+                return
+            left = ends - loop.time()
+            nobody = (("Authorization", "Bearer"),) if bearer else ()
+            request = self._request(endpoint, credentials, b"", left, *nobody)
+            answer = await server.client.perform(request)
+            if answer.status != 401:
+                _check_status(answer, endpoint.gateway)
+            _note_offers(server, answer, loop.time() + _OFFERS_FRESH_S, bearer=bearer)
+        finally:
+            server.asking.release()
+
+    def _know(self, endpoint: Endpoint) -> _Server:
+        if len(self._servers) >= _MOST_SERVERS:
+            # Devices may name URLs: who is asked anew loses a moment.
+            del self._servers[next(iter(self._servers))]
+        return self._servers.setdefault(endpoint, _Server(self._client(endpoint)))
 
     def _client(self, endpoint: Endpoint) -> Client:
         policy: _Policy = (
@@ -160,10 +315,23 @@ def new_client(endpoint: Endpoint, max_host_connections: int) -> Client:
     )
 
 
-def _authorization(credentials: Credentials) -> str:
-    """Basic, RFC 7617, in UTF-8."""
-    pair = f"{credentials.username}:{credentials.password}".encode(errors="replace")
-    return f"Basic {b64encode(pair).decode()}"
+def _note_offers(server: _Server, answer: Response, until: float, *, bearer: bool) -> None:
+    """Take what a server says to whoever brings nothing.
+
+    Raises:
+        LoginImpossible: `login_not_offered`: nothing, or no tokens.
+    """
+    offered = offers.schemes(answer.headers.get("www-authenticate", ""))
+    if not offered or (bearer and "bearer" not in offered):
+        raise LoginImpossible("login_not_offered")
+    if bearer:
+        server.bearer_until = until
+    else:
+        server.offered, server.known_until = offered, until
+
+
+def _is_xml(response: Response) -> bool:
+    return response.headers.get("content-type", "").lower().startswith("text/xml")
 
 
 def _from_wire(error: WireError) -> ExchangeError:
@@ -188,7 +356,6 @@ def _check_status(response: Response, gateway: Gateway | None) -> None:
     """Raise for every status that is not an answer in SOAP (200, or 500 with a fault).
 
     Raises:
-        CredentialsRefused: 401; never tried again here, which could lock the account.
         GatewayRefused: one of the statuses by which a gateway in front refuses a device.
         ExchangeError: everything else, by its kind.
     """
@@ -197,8 +364,6 @@ def _check_status(response: Response, gateway: Gateway | None) -> None:
         return
     if gateway is not None and status in gateway.refusals:
         raise GatewayRefused
-    if status == 401:
-        raise CredentialsRefused
     if status == 403:
         raise Forbidden
     if status in (429, 503):

@@ -1,7 +1,7 @@
 """The one form of JWE that a device may send: checked to the letter before any key is touched.
 
 Compact serialization (RFC 7516, section 7.1), RSA-OAEP-256 with A256GCM (RFC 7518), at most
-16 KiB. joserfc decrypts; what it would accept beyond that never reaches it.
+24 KiB. joserfc decrypts; what it would accept beyond that never reaches it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-MAX_CHARACTERS = 16384
+# A client certificate of 8 KiB, encoded twice, and what else a device tells.
+MAX_CHARACTERS = 24576
 _ALG, _ENC = "RSA-OAEP-256", "A256GCM"
 _ALLOWED = {"alg", "enc", "kid", "typ", "cty"}
 _REQUIRED = {"alg", "enc", "kid"}

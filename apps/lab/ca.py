@@ -25,7 +25,7 @@ _LIFETIME = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class ServerFiles:
-    """Where a server certificate (with its chain) and its key lie, both PEM."""
+    """Where a certificate (with its chain) and its key lie, both PEM."""
 
     certificate: Path
     key: Path
@@ -62,15 +62,31 @@ class LabCa:
 
     def issue(self, name: str, hosts: Iterable[str] = LOOPBACK_NAMES) -> ServerFiles:
         """A new server certificate for `hosts` (names and IP addresses), in files called `name`."""
+        kind = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        return self._issue(name, kind, map(_alternative, hosts), _LIFETIME)
+
+    def issue_client(self, address: str, lifetime_s: float) -> ServerFiles:
+        """A new client certificate for the owner of an address, in files called by it."""
+        kind = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+        lifetime = timedelta(hours=1, seconds=lifetime_s)
+        return self._issue(address, kind, [x509.RFC822Name(address)], lifetime)
+
+    def _issue(
+        self,
+        name: str,
+        kind: x509.ExtendedKeyUsage,
+        alternatives: Iterable[x509.GeneralName],
+        lifetime: timedelta,
+    ) -> ServerFiles:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
         issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
-            _builder(subject, self._certificate.subject, key.public_key())
+            _builder(subject, self._certificate.subject, key.public_key(), lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(ca=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.SubjectAlternativeName(map(_alternative, hosts)), critical=False)
+            .add_extension(kind, critical=False)
+            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .add_extension(issuer_key, critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -86,7 +102,10 @@ class LabCa:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    lifetime: timedelta = _LIFETIME,
 ) -> x509.CertificateBuilder:
     # An hour into the past: clocks of the machines that trust the lab may be a little behind.
     start = datetime.now(UTC) - timedelta(hours=1)
@@ -97,7 +116,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + _LIFETIME)
+        .not_valid_after(start + lifetime)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 

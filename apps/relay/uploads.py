@@ -61,6 +61,7 @@ WORDS = {
     "team_id_malformed": "the team id has 10 capital letters and digits",
     "key_unreadable": "not a private key in PEM without a password",
     "key_not_p256": "not a P-256 key; Apple's AuthKey_….p8 files are",
+    "busy": "not opened yet, for others are being opened: try again",
     "p12_unreadable": "not a PKCS #12 file (.p12)",
     "password_wrong": "the password doesn't open it",
     "certificate_missing": "there is no certificate in it",

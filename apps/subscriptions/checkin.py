@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from apps import clock
@@ -55,6 +55,16 @@ def instruct(device: Device) -> Instruction:
     )
 
 
+def _knock(device: Device, refused_at: datetime, chosen: SubscriptionSettings) -> Do:
+    """Once a check-in interval is often enough for a gateway that has just said no.
+
+    One that never told its ids, for nobody wanted them then, tells them when it subscribes.
+    """
+    if clock.now() <= refused_at + _REST * timedelta(seconds=chosen.checkin_seconds):
+        return "nothing"
+    return "send_credentials" if device.ids_sealed else "subscribe"
+
+
 def _poll_seconds(device: Device) -> int:
     if device.state != DeviceState.JOINING:
         return _POLL_PROOF_S
@@ -78,9 +88,7 @@ def _task(device: Device, chosen: SubscriptionSettings) -> Do:
     if Subscription.objects.filter(owner=device, state=SubscriptionState.PENDING).exists():
         return "wait"
     if device.gateway_refused_at is not None:
-        # Once a check-in interval is often enough for a gateway that has just said no.
-        rest = _REST * timedelta(seconds=chosen.checkin_seconds)
-        return "send_credentials" if clock.now() > device.gateway_refused_at + rest else "nothing"
+        return _knock(device, device.gateway_refused_at, chosen)
     if device.state != DeviceState.ACTIVE or device.proved_at is None:
         return "send_credentials"
     ahead = min(_AHEAD, proof_lasts / 4)

@@ -20,10 +20,14 @@ CLAIM = timedelta(seconds=60)
 
 
 def serving(mailbox: Mailbox) -> Subscription | None:
-    """The subscription that serves a mailbox now: current, active and not about to be given up."""
+    """The subscription that serves a mailbox now: current, active and not about to be given up.
+
+    One whose credentials expire soon still announces, and makes way for whoever brings others.
+    """
     if mailbox.current_subscription is None:
         return None
     return Subscription.objects.filter(
+        Q(credentials_renew_at=None) | Q(credentials_renew_at__gt=clock.now()),
         id=mailbox.current_subscription,
         state=SubscriptionState.ACTIVE,
         hand_over_by=None,

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 DEADLINE_S: Final = 25.0
 # How long a join is tried again while Exchange is busy or away, before the device hears of it.
 PATIENCE = timedelta(minutes=10)
+# How much later than it should a check-in may come before a token ends.
+_SLACK: Final = timedelta(minutes=15)
 _WAIT_FOR_OTHERS_S: Final = 0.5
 # Before Autodiscover is asked where the mailbox has gone.
 _ASK_AGAIN_S: Final = 0.5
@@ -67,7 +69,7 @@ _SUBSCRIPTIONS_ASKED: Final = 50
 _JOINED_ANEW: Final = "joined_anew"
 
 # Faults that an administrator mends without the phone: tried again like the passing ones.
-_MENDED_ELSEWHERE = (errors.TlsRefused, errors.SubscriptionUrlRefused)
+_MENDED_ELSEWHERE = (errors.TlsRefused, errors.SubscriptionUrlRefused, errors.LoginImpossible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
         owner=device,
         ews_url=addresses.first_choice(device),
         status_frequency_minutes=chosen.status_frequency_minutes,
+        **_expiry(credentials, chosen),
     )
     plaintext = json.dumps({"email": address, "credentials": json.loads(credentials.to_bytes())})
     creds = sealing.seal(
@@ -115,6 +118,18 @@ def begin(device: Device, address: str, credentials: Credentials) -> NewEntry:
     return NewEntry(
         kind=JOIN, partition=webhook_url.name_of(subscription.id), payload=work.to_bytes()
     )
+
+
+def _expiry(credentials: Credentials, chosen: SubscriptionSettings) -> dict[str, datetime]:
+    """When the credentials end, and from when on to ask for others.
+
+    In time for a check-in to bring them; of a short life a third is left.
+    """
+    if credentials.expires_at is None:
+        return {}
+    ends = datetime.fromtimestamp(credentials.expires_at, UTC)
+    ahead = min((ends - clock.now()) / 3, timedelta(seconds=chosen.checkin_seconds) + _SLACK)
+    return {"credentials_expire_at": ends, "credentials_renew_at": ends - ahead}
 
 
 def open_many(sealed: Mapping[uuid.UUID, str]) -> dict[uuid.UUID, Credentials]:
@@ -190,6 +205,9 @@ class Joiner:
                     case.endpoint, case.credentials, case.address, DEADLINE_S / 2
                 )
                 return case, proof
+            except errors.CredentialsExpired:
+                # Nobody has refused them: they were not sent.
+                raise
             except errors.CredentialsRefused:
                 await in_joins_database(refusals.remember, case.mailbox, case.credentials)
                 raise
@@ -412,7 +430,12 @@ def _failed(case: _Case, error: errors.ExchangeError) -> float | None:
         return _ASK_AGAIN_S
     if isinstance(error, errors.NotThisMailbox):
         counters.count(names.PROOF_FAILURES)
-    if isinstance(error, errors.CredentialsRefused):
+    if isinstance(error, errors.CredentialsExpired):
+        if case.device.state != DeviceState.JOINING:
+            # It took too long to get here. The device is asked again.
+            ending.end(case.subscription.id, error.code, shred_now=True)
+            return None
+    elif isinstance(error, errors.CredentialsRefused):
         counters.count(names.CREDENTIALS_REFUSED)
         refusals.remember(case.mailbox, case.credentials)
         # Only a password that was right before tells that it was changed. Anybody may guess one,

@@ -53,10 +53,17 @@ class Subscription(models.Model):
     # its owner left and another device has until then to take over.
     hand_over_by = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=clock.now)
+    # When the token or certificate that it uses is of no use any more, and from when on the
+    # mailbox' phones are asked for another; null for passwords.
+    credentials_expire_at = models.DateTimeField(null=True, blank=True)
+    credentials_renew_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         db_table = "subscriptions_subscription"
-        indexes = [models.Index(fields=["state", "state_at"], name="subscription_by_state")]
+        indexes = [
+            models.Index(fields=["state", "state_at"], name="subscription_by_state"),
+            models.Index(fields=["credentials_renew_at"], name="subscription_by_renewal"),
+        ]
 
     def __str__(self) -> str:
         return f"subscription {self.pk}"

@@ -11,7 +11,7 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Q
+from django.db.models import F, Q
 
 from apps import clock
 from apps.devices import registry
@@ -104,6 +104,19 @@ def overdue_proofs() -> None:
             proved_at__lt=now - lasts + min(_PROOF_OVERDUE, lasts / 8),
         )
         wakeups.ask(overdue.values_list("id", flat=True)[:_PAGE], "proof_overdue")
+
+
+def expiring_credentials() -> None:
+    """Wake the phones whose tokens or certificates must be renewed before they check in anyway."""
+    now = clock.now()
+    expiring = Subscription.objects.filter(
+        credentials_renew_at__lte=now,
+        state=SubscriptionState.ACTIVE,
+        mailbox__current_subscription=F("id"),
+        owner__state=DeviceState.ACTIVE,
+        owner__wakeup=None,
+    )
+    wakeups.ask(expiring.values_list("owner_id", flat=True)[:_PAGE], "credentials_expiring")
 
 
 def _here_since(now: datetime) -> datetime:

@@ -59,13 +59,14 @@ def wake() -> int:
 
 @shared_task(name="subscriptions.scan")
 def look() -> int:
-    """Find silent subscriptions, missed check-ins and overdue proofs (scan.py)."""
+    """Find what has gone silent, missed, overdue or is about to expire (scan.py)."""
     if not _one_scanner.acquire(blocking=False):
         return 0
     try:
         lost = scan.silent_subscriptions()
         scan.missed_checkins()
         scan.overdue_proofs()
+        scan.expiring_credentials()
         return lost
     finally:
         _one_scanner.release()

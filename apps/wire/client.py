@@ -48,6 +48,7 @@ __all__ = [
     "Client",
     "ConnectFailed",
     "DeadlineExceeded",
+    "Peer",
     "ProtocolFailed",
     "Request",
     "Response",
@@ -101,7 +102,8 @@ class Request:
 
     `deadline_s` is total, from the call of `perform` to the last byte, time in line for a
     connection included. `http2` offers h2 by ALPN and waits for a connection that can be
-    shared; a peer that doesn't speak it is talked to in HTTP/1.1.
+    shared; a peer that doesn't speak it is talked to in HTTP/1.1. `ask_peer` is for those who
+    log connections in: the answer then tells of its connection (`Response.peer`).
     """
 
     method: str
@@ -113,18 +115,31 @@ class Request:
     http2: bool = False
     tls: Tls = Tls()
     schemes: tuple[str, ...] = ("https",)
+    ask_peer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The connection of an answer: whether it was made for it, and then the peer's certificate.
+
+    `certificate` is in PEM; empty where the connection was there before, and without TLS.
+    """
+
+    new: bool
+    certificate: str
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
     """A complete answer of any status. Header names are lower-case; repeated ones are joined.
 
-    `body` is empty where somebody took it part by part.
+    `body` is empty where somebody took it part by part; `peer` is None where nobody asked.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    peer: Peer | None = None
 
 
 class _Socket(socket.socket):
@@ -336,7 +351,7 @@ class Client:
                 raise transfer.spoilt
             if transfer.error is not None:
                 raise _error(transfer)
-            return _response(handle, transfer)
+            return _response(handle, transfer, ask_peer=request.ask_peer)
         finally:
             self._release(handle)
 
@@ -563,6 +578,10 @@ def _prepare(handle: Any, request: Request, transfer: _Transfer) -> None:
         setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     if scheme == "https":
         prepare_tls(setopt, request.tls)
+    if request.ask_peer:
+        setopt(pycurl.OPT_CERTINFO, 1)
+        # Of a session that is resumed libcurl may not know the certificate.
+        setopt(pycurl.SSL_SESSIONID_CACHE, 0)
 
 
 def _is_connected(_socket: Any, _purpose: int) -> int:
@@ -621,9 +640,18 @@ def header_line(name: str, value: str) -> bytes:
     return line.encode()
 
 
-def _response(handle: Any, transfer: _Transfer) -> Response:
+def _response(handle: Any, transfer: _Transfer, *, ask_peer: bool) -> Response:
     _, headers = status_and_headers(transfer.head)
-    return Response(handle.getinfo(pycurl.RESPONSE_CODE), headers, b"".join(transfer.body))
+    peer = _peer(handle) if ask_peer else None
+    return Response(handle.getinfo(pycurl.RESPONSE_CODE), headers, b"".join(transfer.body), peer)
+
+
+def _peer(handle: Any) -> Peer:
+    """https://curl.se/libcurl/c/CURLINFO_CERTINFO.html: for each certificate names and values."""
+    chain = handle.getinfo_raw(pycurl.INFO_CERTINFO)
+    leaf = dict(chain[0]) if chain else {}
+    pem = leaf.get(b"Cert", b"").decode("ascii", "replace")
+    return Peer(new=handle.getinfo(pycurl.NUM_CONNECTS) > 0, certificate=pem)
 
 
 def status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
@@ -645,6 +673,11 @@ def status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
 
 # CURLE_HTTP2_STREAM, which pycurl has no name for: a stream that the peer has reset.
 _E_HTTP2_STREAM = 92
+
+# How OpenSSL tells what the peer thinks of the certificate that we sent, or didn't.
+_OUR_CERTIFICATE = re.compile(
+    r"alert (?:(?:bad |un\w+ )?certificate|unknown ca)|certificate required"
+)
 
 _CLOSED = (-1, "")
 
@@ -678,6 +711,8 @@ def _error(transfer: _Transfer) -> WireError:
     if transfer.tunnel_wanted:
         return _TunnelWanted()
     # Of a host with several addresses, one that may be called and is slow is no refusal.
+    if _OUR_CERTIFICATE.search(transfer.error[1]):
+        return TlsFailed("client_certificate_refused")
     refused = transfer.refused and not transfer.permitted
     if refused and number in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT):
         return AddressRefused()

@@ -11,6 +11,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.test import Client
 
 from apps.administrators import accounts
+from apps.administrators.accounts import AccountRefused
 from apps.administrators.models import Administrator
 from apps.administrators.roles import Role
 from ens_project import console
@@ -36,6 +37,12 @@ def grace() -> Administrator:
     return accounts.create("grace@contoso.example", None, Role.SYSTEM_ADMINISTRATOR, None)
 
 
+@pytest.fixture
+def tied(provider: Provider, grace: Administrator) -> Administrator:
+    accounts.link(grace, "s-1")
+    return grace
+
+
 def come_in(provider: Provider, client: Client | None = None, **claims: str) -> Any:
     """Press the button, agree at the provider, come back; the last answer."""
     client = client or Client()
@@ -49,14 +56,14 @@ def come_in(provider: Provider, client: Client | None = None, **claims: str) -> 
 
 
 def test_who_is_meant_comes_in_and_nothing_personal_is_kept(
-    provider: Provider, grace: Administrator
+    provider: Provider, tied: Administrator
 ) -> None:
     client = Client()
     claims = {"preferred_username": "Grace@Contoso.example", "email": "grace@mail.example"}
     assert come_in(provider, client, sub="s-1", **claims)["Location"] == BASE
     assert client.get(BASE).status_code == 200
     assert "code_verifier" in provider.asked[0]
-    # The name may change; the provider's own id counts from now on.
+    # The name may change; the provider's own id counts.
     assert come_in(provider, sub="s-1", preferred_username="hopper")["Location"] == BASE
     assert "mail.example" not in repr(list(SocialAccount.objects.values()))
 
@@ -67,6 +74,8 @@ def test_who_is_meant_comes_in_and_nothing_personal_is_kept(
         {"sub": "s-2", "preferred_username": "nobody"},
         {"sub": "s-2"},
         {"sub": "s-2", "preferred_username": "local"},
+        {"sub": "s-2", "preferred_username": "grace@contoso.example"},
+        {"sub": "s-2", "email": "grace@contoso.example", "issuer": "x"},
     ],
 )
 def test_nobody_else_comes_in(
@@ -76,30 +85,66 @@ def test_nobody_else_comes_in(
     client = Client()
     answer = come_in(provider, client, **claims)
     assert answer.status_code == 403
+    assert b"s-2" in answer.content  # to hand on to who may tie it to an account
     assert client.get(BASE).status_code == 302
     assert not SocialAccount.objects.exists()
 
 
-def test_a_name_that_was_given_to_somebody_else_opens_nothing(
-    provider: Provider, grace: Administrator
+def test_the_same_sub_of_another_issuer_is_somebody_else(
+    provider: Provider, tied: Administrator, settings: Any
 ) -> None:
-    come_in(provider, sub="s-1", preferred_username=grace.username)
-    assert come_in(provider, sub="s-9", preferred_username=grace.username).status_code == 403
+    assert come_in(provider, sub="s-1")["Location"] == BASE
+    SocialAccount.objects.get()  # a sign-in leaves what is written there alone
+    other = Provider()
+    settings.ENS = settings.ENS.model_copy(update={"oidc_issuer": other.issuer})
+    settings.SOCIALACCOUNT_PROVIDERS = console.openid_providers(settings.ENS)
+    client = Client()
+    assert come_in(other, client, sub="s-1", issuer=provider.issuer).status_code == 403
+    assert client.get(BASE).status_code == 302
+    accounts.link(tied, "s-1")  # an administrator says so
+    assert come_in(other, sub="s-1")["Location"] == BASE
+    other.close()
+
+
+def test_who_signs_in_otherwise_is_not_opened_by_a_link(
+    provider: Provider, tied: Administrator
+) -> None:
+    for source in (Administrator.Source.LOCAL, Administrator.Source.LDAP):
+        Administrator.objects.update(source=source)
+        assert come_in(provider, sub="s-1").status_code == 403
+        with pytest.raises(AccountRefused):
+            accounts.link(Administrator.objects.get(), "s-1")
+
+
+def test_an_identifier_belongs_to_one(provider: Provider, tied: Administrator) -> None:
+    other = accounts.create("other", None, Role.AUDITOR, None)
+    for subject in ("s-1", "x" * 192, "a\nb"):
+        with pytest.raises(AccountRefused):
+            accounts.link(other, subject)
+    accounts.link(tied, "")
+    assert come_in(provider, sub="s-1").status_code == 403
+    accounts.link(other, "s-1")
+    assert come_in(provider, sub="s-1")["Location"] == BASE
 
 
 def test_an_account_is_not_tied_to_whoever_is_signed_in(
     provider: Provider, grace: Administrator
 ) -> None:
     client = signed_in(person("local", Role.SYSTEM_ADMINISTRATOR))
-    come_in(provider, client, sub="s-3", preferred_username="x")
+    for _ in range(2):
+        come_in(provider, client, sub="s-3", preferred_username="x")
+        assert not SocialAccount.objects.exists()
+    sent = client.post(DOOR, {"process": "connect"})
+    query = parse_qs(urlsplit(sent["Location"]).query)
+    client.get(f"{DOOR}callback/", {"code": "opaque-code", "state": query["state"][0]})
     assert not SocialAccount.objects.exists()
 
 
-def test_who_may_no_longer_sign_in_stays_out(provider: Provider, grace: Administrator) -> None:
-    come_in(provider, sub="s-1", preferred_username=grace.username)
+def test_who_may_no_longer_sign_in_stays_out(provider: Provider, tied: Administrator) -> None:
+    come_in(provider, sub="s-1")
     Administrator.objects.update(is_active=False)
     client = Client()
-    come_in(provider, client, sub="s-1", preferred_username=grace.username)
+    come_in(provider, client, sub="s-1")
     assert client.get(BASE).status_code == 302
 
 

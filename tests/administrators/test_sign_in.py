@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from apps.administrators import accounts, lockout
-from apps.administrators.models import Administrator
+from apps.administrators.models import Administrator, UsedCode
 from apps.administrators.roles import Role
 from apps.administrators.tasks import housekeeping
 from apps.audit.models import AuditEntry
@@ -125,6 +126,7 @@ def test_a_new_password_ends_the_sessions(ada: Administrator) -> None:
 
 def code_of(secret: str) -> str:
     cache.clear()  # a code counts once; tests are quicker than the next one
+    UsedCode.objects.all().delete()
     return format_hotp_value(hotp_value(secret, int(time.time()) // 30))
 
 
@@ -176,6 +178,64 @@ def test_wrong_codes_lock_the_name_on_every_server(ada: Administrator) -> None:
     assert answer.status_code in (200, 429)
     assert client.get(BASE).status_code == 302
     assert try_in(Client(), "ada", PASSWORD).status_code == 429
+
+
+def test_a_code_counts_once_on_all_servers(ada: Administrator) -> None:
+    _, secret = with_second_factor(ada)
+    code = code_of(secret)
+    first, second, third = (Client() for _ in range(3))
+    for client, expected in ((first, 302), (second, 200)):
+        door = try_in(client, "ada", PASSWORD)["Location"]
+        cache.clear()  # another server: it shares nothing but the database
+        spaced = code if client is first else f" {code[:3]} {code[3:]} "
+        assert client.post(door, {"code": spaced}).status_code == expected
+        # Nor does it count for a step-up, whoever has seen it.
+    cache.clear()
+    again = first.post(f"{BASE}account/two-step/reauthenticate/", {"code": code})
+    assert b"Incorrect code" in again.content
+    assert code not in repr(list(UsedCode.objects.values()))
+    over = lockout.timezone.now() - timedelta(seconds=121)
+    UsedCode.objects.update(used_at=over)
+    housekeeping()
+    assert not UsedCode.objects.exists()
+    door = try_in(third, "ada", PASSWORD)["Location"]
+    cache.clear()
+    assert third.post(door, {"code": code_of(secret)}).status_code == 302
+
+
+def test_the_code_that_set_the_app_up_opens_nothing_more(ada: Administrator) -> None:
+    _, secret = with_second_factor(ada)
+    cache.clear()
+    client = Client()
+    door = try_in(client, "ada", PASSWORD)["Location"]
+    code = format_hotp_value(hotp_value(secret, int(time.time()) // 30))
+    before = UsedCode.objects.get().code_hmac
+    assert client.post(door, {"code": code}).status_code == 200 or (
+        before != UsedCode.objects.last().code_hmac  # the half minute was over just now
+    )
+
+
+def test_a_second_factor_may_be_required(ada: Administrator, settings: Any) -> None:
+    person("aud", Role.AUDITOR)
+    settings.ENS = settings.ENS.model_copy(
+        update={"require_second_factor": ["system_administrator"]}
+    )
+    activate = f"{BASE}account/two-step/totp/activate/"
+    assert signed_in(Administrator.objects.get(username="aud")).get(BASE).status_code == 200
+    client = signed_in(ada)
+    for path in ("", "devices/device/", "diagnostics/", "administrators/administrator/add/"):
+        assert client.get(f"{BASE}{path}")["Location"] == activate, path
+        assert client.post(f"{BASE}{path}")["Location"] == activate, path
+    assert client.post(f"{BASE}switch/", {"og": "1"})["Location"] == activate
+    assert client.post(f"{BASE}account/logout/").status_code == 302
+    client, _ = with_second_factor(ada)
+    assert client.get(BASE).status_code == 200
+    # And it can't be turned off again.
+    client.post(f"{BASE}account/two-step/totp/deactivate/")
+    assert Authenticator.objects.filter(type="totp").exists()
+    settings.ENS = settings.ENS.model_copy(update={"require_second_factor": ["all"]})
+    aud = signed_in(Administrator.objects.get(username="aud"))
+    assert aud.get(BASE)["Location"] == activate
 
 
 def test_reset_lets_in_who_lost_the_phone(ada: Administrator) -> None:

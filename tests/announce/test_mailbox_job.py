@@ -32,7 +32,7 @@ from apps.keypairs.signing import Signer
 from apps.subscriptions import refusals
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import MAIL, MailWork
-from apps.subscriptions.models import Subscription, WakeUp
+from apps.subscriptions.models import RefusedCredential, Subscription, WakeUp
 from apps.tenants.groups import create_group
 from apps.tenants.mail_systems import add_mail_system
 from apps.vault.lookup import lookup_hmac
@@ -208,6 +208,19 @@ async def test_a_refused_password_is_not_tried_again(site: Site, work: MailWork)
     assert site.exchange.calls == 1
     await in_database(site.subscription.refresh_from_db)
     assert (site.subscription.state, site.subscription.reason) == ("suspect", "credentials_refused")
+
+
+@pytest.mark.parametrize("work", [GAP, NEW], ids=["gap", "new"])
+async def test_an_expired_token_is_announced_plainly_and_nobody_s_wrong_password(
+    site: Site, work: MailWork
+) -> None:
+    site.exchange.error = errors.CredentialsExpired()
+    assert (await site.run(work)).retry_after_s is None
+    assert site.relay.titles == (["New mail"] if work is NEW else [])
+    assert not await in_database(RefusedCredential.objects.exists)
+    await in_database(site.subscription.refresh_from_db)
+    assert (site.subscription.state, site.subscription.reason) == ("suspect", "credentials_expired")
+    assert (site.subscription.silent_since is not None) == (work is GAP)
 
 
 async def test_a_device_that_was_blocked_while_exchange_was_slow_hears_nothing(

@@ -18,7 +18,7 @@ from apps.subscriptions.models import Subscription
 from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants.groups import create_group
 from apps.tenants.inherited import override
-from apps.tenants.models import OrganizationGroup
+from apps.tenants.models import MailSystem, OrganizationGroup
 from apps.tenants.tokens import issue_token
 from tests.api.conftest import BASE, Api, claims
 
@@ -110,8 +110,8 @@ def test_an_expired_key_is_named(api: Api) -> None:
         ("", "malformed"),
         ("a.b.c", "jwe_malformed"),
         ("a.b.c.d.e", "jwe_malformed"),
-        ("x" * 16384, "jwe_malformed"),
-        ("x" * 16385, "malformed"),
+        ("x" * 24576, "jwe_malformed"),
+        ("x" * 24577, "malformed"),
     ],
 )
 def test_what_is_no_jwe_is_refused(api: Api, jwe: str, code: str) -> None:
@@ -291,3 +291,21 @@ def test_the_accounts_of_the_app_are_kept_as_hmacs_until_it_has_proved_one(api: 
     }
     assert ben not in str(device.accounts)
     assert api.subscribe(accounts=["ben@example.com"]).status_code == 400
+
+
+class TestWithoutAnEwsUrl:
+    def test_the_default_serves(self, api: Api) -> None:
+        assert api.subscribe(ews_url=None).status_code == 202
+        assert Device.objects.get().ews_url == "https://mail.example.com/EWS/Exchange.asmx"
+
+    def test_else_a_worker_finds_it(self, api: Api) -> None:
+        MailSystem.objects.update(default_ews_url="", smtp_domains=["example.com"])
+        assert api.subscribe(ews_url=None).status_code == 202
+        assert Device.objects.get().ews_url == ""
+        assert Subscription.objects.get().ews_url == ""
+
+    def test_there_is_no_way_to_find_it(self, api: Api) -> None:
+        MailSystem.objects.update(default_ews_url="", autodiscover=False)
+        answer = api.subscribe(ews_url=None)
+        assert (answer.status_code, answer.json()["code"]) == (400, "ews_url_missing")
+        assert not Device.objects.exists()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
+from allauth.socialaccount.models import SocialAccount
 from django.test import Client
 
 from apps.administrators.models import Administrator, RoleAssignment
@@ -108,3 +110,56 @@ def test_a_lock_is_lifted_by_post_alone(world: World, chief: Client) -> None:
     assert chief.post(page.request["PATH_INFO"]).status_code == 302
     signed_in(target)
     assert AuditEntry.objects.filter(action="administrator.unlock").exists()
+
+
+def test_a_subject_of_the_openid_provider_is_tied_to_an_account(
+    world: World, chief: Client, settings: Any
+) -> None:
+    settings.ENS = settings.ENS.model_copy(update={"oidc_issuer": "https://id.example"})
+    sent = form((Role.AUDITOR, ""), username="grace", source="oidc", subject="s-1")
+    assert chief.post(f"{PEOPLE}add/", sent).status_code == 302
+    account = SocialAccount.objects.get()
+    assert (account.uid, account.extra_data) == ("s-1", {"issuer": "https://id.example"})
+    assert "s-1" in chief.get(f"{PEOPLE}{account.user_id}/change/").content.decode()
+    sent = form((Role.AUDITOR, ""), username="other", source="oidc", subject="s-1")
+    page = chief.post(f"{PEOPLE}add/", sent, follow=True).content.decode()
+    assert "another administrator has this identifier" in page
+    assert SocialAccount.objects.get().user.username == "grace"
+    sent = form(username="grace", source="local", subject="s-1", password1=PASSWORD)
+    chief.post(f"{PEOPLE}{account.user_id}/change/", sent | {"password2": PASSWORD})
+    assert not SocialAccount.objects.exists()
+
+
+def test_what_the_directory_gives_is_not_given_here(world: World, chief: Client) -> None:
+    someone = Administrator.objects.create(username="grace", source="ldap")
+    someone.set_unusable_password()
+    someone.save()
+    RoleAssignment.objects.create(administrator=someone, role=Role.SYSTEM_ADMINISTRATOR, og=None)
+    page = chief.get(f"{PEOPLE}{someone.pk}/change/").content.decode()
+    assert "given by the directory" in page and "assignments-0-role" not in page
+    url = f"{PEOPLE}{someone.pk}/change/"
+    sent = form((Role.AUDITOR, ""), username="grace", source="local", password1=PASSWORD)
+    chief.post(url, sent | {"password2": PASSWORD})
+    someone.refresh_from_db()
+    assert someone.source == "ldap" and someone.password.startswith("!")
+    assert [one.role for one in someone.assignments.all()] == [Role.SYSTEM_ADMINISTRATOR]
+    sent = form((Role.AUDITOR, ""), username="eve", source="ldap")
+    assert b"Select a valid choice" in chief.post(f"{PEOPLE}add/", sent).content
+
+
+def test_somebody_remains_who_needs_no_directory(world: World, chief: Client) -> None:
+    someone = Administrator.objects.create(username="grace", source="ldap", password="!x")
+    RoleAssignment.objects.create(administrator=someone, role=Role.SYSTEM_ADMINISTRATOR, og=None)
+    me = world.people[Role.SYSTEM_ADMINISTRATOR]
+    sent = form(username=me.username) | {"is_active": ""}
+    answer = chief.post(f"{PEOPLE}{me.pk}/change/", sent, follow=True)
+    assert b"at least one system administrator" in answer.content
+
+
+def test_a_new_rows_page_says_so_and_names_keep_their_capitals(world: World, chief: Client) -> None:
+    page = chief.get(f"{PEOPLE}add/").content.decode()
+    assert ">New<" in page and "addlink" not in page
+    assert 'aria-label="Add administrator"' in chief.get(PEOPLE).content.decode()
+    person = world.people[Role.AUDITOR]
+    page = chief.get(f"{PEOPLE}{person.pk}/change/").content.decode()
+    assert f">{person.username}</a>" in page and "Auditor</a>" not in page

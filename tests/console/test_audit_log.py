@@ -11,13 +11,14 @@ from django.utils import timezone
 from apps.administrators.roles import Role
 from apps.audit.models import AuditEntry
 from apps.audit.service import record
+from apps.tenants.models import OrganizationGroup
 from tests.console.people import BASE, FOREIGN, World, signed_in
 
 pytestmark = pytest.mark.django_db
 LOG = f"{BASE}audit/auditentry/"
 
 
-def entry(actor: str, og_path: str, **after: str) -> None:
+def entry(actor: str, og_path: str, **after: object) -> None:
     record(
         actor=actor, action="thing.change", target="it", og_path=og_path, before=None, after=after
     )
@@ -73,3 +74,26 @@ def test_nobody_changes_or_deletes_an_entry(world: World) -> None:
     assert chief.post(f"{LOG}{pk}/delete/", {"post": "yes"}).status_code == 403
     assert chief.get(f"{LOG}add/").status_code == 403
     assert AuditEntry.objects.get(pk=pk).actor == "ann"
+
+
+def test_groups_have_names_there_and_no_paths(world: World) -> None:
+    chief = signed_in(world.people[Role.SYSTEM_ADMINISTRATOR])
+    chief.post(f"{BASE}switch/", {"og": world.mine.pk})
+    new = {"name": "Short-lived", "parent": world.mine.pk}
+    chief.post(f"{BASE}tenants/organizationgroup/add/", new)
+    chief.post(f"{BASE}tenants/mailsystem/add/", {"name": "M", "hosts": "a.example"})
+    group = OrganizationGroup.objects.get(name="Short-lived")
+
+    def page(action: str) -> str:
+        found = AuditEntry.objects.filter(action=action).latest("id")
+        return chief.get(f"{LOG}{found.pk}/change/").content.decode()
+
+    made = page("group.create")
+    assert "Short-lived" in made and group.path not in made and "numchild" not in made
+    assert "&quot;og&quot;: &quot;Mine&quot;" in page("mail_system.create")
+    entry("x", group.path, og=world.foreign.pk)
+    assert f"&quot;{FOREIGN}" not in page("thing.change")
+    path = group.path
+    group.delete()
+    told = page("thing.change")
+    assert "Short-lived, which is gone" in told and f"{path}, which" not in told

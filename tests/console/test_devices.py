@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import timedelta
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from apps.administrators.roles import Role
 from apps.audit.models import AuditEntry
+from apps.console.base import ConsoleAdmin
 from apps.devices.models import Block, Device
 from apps.history import stories
 from apps.subscriptions.models import Subscription
@@ -184,3 +187,18 @@ def test_subscriptions_of_lost_phones_belong_to_the_mail_systems_group(
         Subscription.objects.create(mailbox=device.mailbox, owner=None, state="ended")
     page = text(admin.get(SUBSCRIPTIONS))
     assert "Mine Exchange" in page and FOREIGN not in page
+
+
+def test_pages_hold_their_rows_in_order(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ConsoleAdmin, "list_per_page", 2)
+    for number in range(5):
+        seen = timezone.now() - timedelta(minutes=number)
+        make_device(world.mine, f"p{number}@example.com", last_checkin_at=seen)
+    client = signed_in(world.people[Role.HELP_DESK])
+    wanted = list(Device.objects.order_by("-last_checkin_at").values_list("pk", flat=True))
+    shown = []
+    for number in (1, 2, 3):
+        rows = client.get(DEVICES, {"p": number}).context["cl"].result_list
+        shown += [row.pk for row in rows]
+    assert shown == wanted
+    assert client.get(DEVICES, {"p": 9}).status_code == 302

@@ -141,8 +141,10 @@ def test_pins_and_site(chief: Client, tmp_path: Path) -> None:
         "https://x/?a=b",
         "javascript:1",
     ):
-        chief.post(f"{BASE}site-urls/", {"url": bad, "ca_pem": ""})
+        answer = chief.post(f"{BASE}site-urls/", {"url": bad, "ca_pem": ""})
         assert current_site().url == "https://other.example.com/cns"
+        assert b"https://" in answer.content
+        assert (b"by https:// only" in answer.content) == bad.startswith("http:")
 
 
 def test_a_proxys_password_is_kept_until_another_is_typed(chief: Client) -> None:

@@ -121,6 +121,22 @@ def test_what_is_refused(admin: Client, wrong: dict[str, str]) -> None:
     assert not MailSystem.objects.exists()
 
 
+def test_its_mail_domains(admin: Client) -> None:
+    asked = system(smtp_domains="@Example.COM\nbücher.example", autodiscover="on")
+    assert admin.post(f"{SYSTEMS}add/", asked).status_code == 302
+    row = MailSystem.objects.get()
+    assert (row.smtp_domains, row.autodiscover) == (["example.com", "xn--bcher-kva.example"], True)
+    page = admin.get(f"{SYSTEMS}{row.pk}/change/").content.decode()
+    assert "Autodiscover" in page and "example.com\nxn--bcher-kva.example" in page
+    # A box that is not ticked is not sent.
+    cleared = admin.post(f"{SYSTEMS}{row.pk}/change/", system(smtp_domains=""))
+    assert cleared.status_code == 302
+    row.refresh_from_db()
+    assert (row.smtp_domains, row.autodiscover) == ([], False)
+    page = admin.post(f"{SYSTEMS}{row.pk}/change/", system(smtp_domains="a b"))
+    assert "is no domain" in page.content.decode()
+
+
 def test_the_leave_to_call_private_addresses_is_for_the_hosts_that_had_it(
     admin: Client, world: World
 ) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from apps.lab.stand.ports import HOST
 from apps.lab.stand.stand import Stand
+from tests.e2e.autodiscover import DNS_PORT
 from tests.e2e.road import Road
 
 _HERE = Path(__file__).parent
@@ -25,7 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    with Stand(tmp_path_factory.mktemp("e2e") / "stand", record=True) as it:
+    # Nobody answers there but in the test of Autodiscover.
+    settings = {"DNS_SERVERS": f"{HOST}:{DNS_PORT}"}
+    home = tmp_path_factory.mktemp("e2e") / "stand"
+    with Stand(home, record=True, settings=settings) as it:
         yield it
 
 

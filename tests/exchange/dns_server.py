@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -63,15 +64,33 @@ class _Udp(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def name_server(records: SrvRecords | None = None) -> AsyncIterator[NameServer]:
-    """A name server on a free UDP port of loopback."""
+async def name_server(
+    records: SrvRecords | None = None, port: int = 0
+) -> AsyncIterator[NameServer]:
+    """A name server on a UDP port of loopback, 0 for any that is free."""
     server = NameServer(records=records or {})
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Udp(server), local_addr=("127.0.0.1", 0)
+        lambda: _Udp(server), local_addr=("127.0.0.1", port)
     )
     server.address = f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"
     try:
         yield server
     finally:
         transport.close()
+
+
+@contextmanager
+def in_thread(records: SrvRecords, port: int) -> Iterator[NameServer]:
+    """The same in a thread, for tests without a loop."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="name-server", daemon=True)
+    thread.start()
+    server = name_server(records, port)
+    try:
+        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    finally:
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()

@@ -54,6 +54,31 @@ async def test_nobody_takes_more_than_a_part() -> None:
     await asyncio.gather(*hogs, return_exceptions=True)
 
 
+async def test_mail_goes_before_joins_which_keep_one_place() -> None:
+    places = Places(4)
+    for holder in "abcd":
+        await places.take(holder)
+    joining_beside_mail = []
+
+    async def call(account: str, *, joins: bool) -> None:
+        await places.take(account, joins=joins)
+        if places._mail:
+            joining_beside_mail.append(places._joining)
+        await asyncio.sleep(0.005)
+        places.give_back(account, joins=joins)
+
+    tasks = [asyncio.create_task(call(f"join{n}", joins=True)) for n in range(12)]
+    await settle()
+    tasks += [asyncio.create_task(call(f"mail{n}", joins=False)) for n in range(12)]
+    await settle()
+    for holder in "abcd":
+        places.give_back(holder)
+    await asyncio.gather(*tasks)
+    # One place goes on for joins, and no more while mail waits.
+    assert max(joining_beside_mail) == 1 and 1 in joining_beside_mail[1:]
+    assert places.idle and not places._joining
+
+
 async def test_who_goes_while_waiting_leaves_nothing_behind() -> None:
     places = Places(1)
     await places.take("anna")
@@ -81,8 +106,9 @@ async def test_never_more_than_the_limit_and_all_get_their_turn(seed: int) -> No
 
     async def call(account: str) -> None:
         nonlocal under_way, finished
+        joins = chance.random() < 0.3
         async with asyncio.timeout(chance.choice([0.002, 5.0])):
-            await places.take(account)
+            await places.take(account, joins=joins)
         under_way += 1
         assert under_way <= places._most
         await asyncio.sleep(chance.random() / 500)
@@ -91,11 +117,11 @@ async def test_never_more_than_the_limit_and_all_get_their_turn(seed: int) -> No
         else:
             places.went_well(0.001)
         under_way -= 1
-        places.give_back(account)
+        places.give_back(account, joins=joins)
         finished += 1
 
     calls = [call(f"user{chance.randrange(8)}") for _ in range(200)]
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(one) for one in ended if one is not None} <= {TimeoutError}
     assert finished == sum(one is None for one in ended) > 0
-    assert places.idle and under_way == 0 and not places._under_way
+    assert places.idle and under_way == 0 and not places._under_way and not places._joining

@@ -59,9 +59,16 @@ def soap(raw: bytes, status: int = 200) -> bytes:
 async def exchange(
     authority: Authority, answer: Answers
 ) -> AsyncIterator[tuple[EwsServer, Endpoint, Site]]:
-    """A server that answers by operation, the client, and the endpoint between them."""
+    """A server that answers by operation, the client, and the endpoint between them.
+
+    It offers Basic to whoever asks; that is not among its `requests`.
+    """
 
     async def serve(seen: Seen) -> bytes:
+        if "authorization" not in seen.headers:
+            site.requests.remove(seen)
+            assert seen.body == b""
+            return http_answer(401, b"", WWW_Authenticate="Negotiate, NTLM, Basic realm=x")
         assert_valid(seen.body)
         return await answer(asked(seen))
 

@@ -9,7 +9,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from apps.exchange.ews import versions
+from apps.exchange.errors import ExchangeError, VersionRefused
+from apps.exchange.ews import get_item, versions
 from apps.exchange.ews.server import EwsServer
 from apps.exchange.ews.versions import KnownVersions, ServerVersion
 from apps.exchange.interface import Credentials, Endpoint, Extras
@@ -177,6 +178,20 @@ async def test_two_versions_behind_one_name_never_flap(members: list[str]) -> No
     }
 
 
+@pytest.mark.parametrize(("major", "minor"), [(8, 3), (14, 1)])
+async def test_a_server_that_is_too_old_says_so_and_is_known_by_it(major: int, minor: int) -> None:
+    async with LabExchange(version=LabVersion(major, minor, 1, 2)) as lab:
+        lab.add_demo_accounts()
+        server = EwsServer("0.1.0")
+        networks = (ip_network("127.0.0.0/8"),)
+        endpoint = Endpoint(lab.url, ca_pem=lab.ca_pem, exceptions=networks)
+        with pytest.raises(VersionRefused):
+            await server.prove(endpoint, ANNA, "anna@example.com", 5)
+        (product,) = server.products(endpoint.url)
+        assert not product.supported and "Exchange 20" in product.name
+        await server.close()
+
+
 def _numbers(version: LabVersion) -> tuple[int, int, int, int]:
     return version.major, version.minor, version.build, version.revision
 
@@ -193,9 +208,6 @@ def _numbers(version: LabVersion) -> tuple[int, int, int, int]:
 async def test_the_lab_refuses_what_its_version_does_not_know(
     kind: str, change: Callable[[bytes], bytes]
 ) -> None:
-    from apps.exchange.errors import ExchangeError
-    from apps.exchange.ews import get_item
-
     async with lab_of([kind], []) as (lab, server, endpoint):
         body = change(get_item.request([letter(lab)]))
         knows = kind != "2010SP3" and b'"Exchange2013"' in body

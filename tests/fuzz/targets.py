@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC
 
+from apps.exchange.auth.pkcs12.opening import CertificateUnusable, open_pkcs12
 from joserfc.jwk import RSAKey
 
+from apps.exchange.auth import offers
 from apps.exchange.autodiscover import pox, soap
 from apps.exchange.autodiscover.answers import Found, ToAddress
 from apps.exchange.errors import (
@@ -20,6 +23,7 @@ from apps.exchange.errors import (
 from apps.exchange.ews import find_item, get_folder, get_item, notification, subscribe, versions
 from apps.exchange.interface import Endpoint
 from apps.keypairs import jwe
+from tests.exchange.auth.pkcs12.test_opening import PASSWORD
 from tests.fuzz.seeds import HEADER
 from tests.keypairs.devices import b64, encrypt
 
@@ -132,9 +136,31 @@ def open_jwe(data: bytes) -> None:
     assert claims.jti not in repr(claims)
 
 
+def open_certificate(data: bytes) -> None:
+    """A PKCS#12 file of a device, whose password came with it."""
+    try:
+        found = open_pkcs12(data, PASSWORD)
+    except CertificateUnusable as refused:
+        assert str(refused) == refused.code
+        return
+    assert "PRIVATE KEY" in found.pem and "PRIVATE KEY" not in repr(found)
+    assert found.expires_at > 0
+
+
+def read_offers(data: bytes) -> None:
+    """A WWW-Authenticate of whatever stands at an address that a device named."""
+    header = data.decode("latin-1")
+    assert all(name == name.lower() for name in offers.schemes(header))
+    for scheme in ("ntlm", "negotiate"):
+        with suppress(ValueError):
+            offers.token(header, scheme)  # type: ignore[arg-type]
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "notification": read_notification,
     "answer": read_answer,
     "autodiscover": read_autodiscover,
     "jwe": open_jwe,
+    "pkcs12": open_certificate,
+    "offers": read_offers,
 }

@@ -114,6 +114,22 @@ async def test_makes_mailboxes_rights_passwords_and_faults(
     async with session.delete(f"{lab.control}/lab/faults") as response:
         assert response.status == 200
     assert (await ews(lab, folder, "eva@example.com", "two")).status == 200
+    moved = {"kind": "error", "seconds": 60, "code": "ErrorMailboxStoreUnavailable"}
+    await control.post("/lab/faults", **moved, address=ANNA)
+    assert (await ews(lab, folder, "eva@example.com", "two")).codes == ["NoError"]
+    await control.post("/lab/faults", **moved, operations=["GetFolder"])
+    assert (await ews(lab, folder, "eva@example.com", "two")).status == 500
+    await control.post("/lab/faults", status=400, kind="error", seconds=60, code="ErrorMadeUp")
+
+
+async def test_gives_a_mailbox_another_address(lab: LabExchange, control: Control) -> None:
+    await control.post("/lab/address", address=ANNA, new="a.miller@example.com")
+    [anna] = [box for box in lab.mailboxes() if "miller" in box["address"]]
+    assert ANNA in anna["aliases"]
+    await control.post("/lab/address", address=ANNA, new="x@example.com", keep_old=False)
+    await control.post("/lab/deliver", **MAIL)
+    await control.post("/lab/deliver", status=400, **{**MAIL, "to": "a.miller@example.com"})
+    await control.post("/lab/address", status=400, address=ANNA, new="ben@example.com")
 
 
 async def test_refuses_foreign_hosts_and_bodies(

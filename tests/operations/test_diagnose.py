@@ -25,6 +25,7 @@ from apps.cns.site import CnsSite
 from apps.diagnosis import registry
 from apps.diagnosis.registry import Context, Step
 from apps.exchange.diagnosis import judge
+from apps.exchange.interface import Product
 from apps.history import buffer, counters, names
 from apps.lab.exchange import LabExchange
 from apps.lab.gateway import LabGateway
@@ -34,6 +35,7 @@ from apps.operations.checks import relay as relay_checks
 from apps.relay import signature
 from apps.relay.models import Deployment
 from apps.subscriptions.models import Scan
+from apps.subscriptions.runtime import mail_server
 from apps.tenants.ews_urls import EwsUrlRefused
 from apps.tenants.groups import create_group
 from apps.tenants.models import MailSystem, OrganizationGroup
@@ -215,6 +217,58 @@ class TestExchange:
         assert tried("canary-9").detail == "too_many_attempts"  # nobody guesses here
         assert steps_of("exchange.sign_in")["sign in"].status == "skipped"
 
+    def test_the_version_that_answered(
+        self,
+        lab: LabExchange,
+        lab_system: MailSystem,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        configure(settings, guard_exceptions=LOOPBACK)
+        assert "version" not in steps_of("exchange.reach")
+        context = Context(
+            address="anna@example.com", username="EXAMPLE\\anna", password="anna-lab-1"
+        )
+        step = steps_of("exchange.sign_in", context)["version"]
+        assert (step.status, step.detail) == ("ok", "Exchange 2019 (15.2.1544.4)")
+        # Known now, whoever asks.
+        assert steps_of("exchange.reach")["version"] == step
+        old = Product("Exchange 2010 SP1 (14.1.0.0)", supported=False)
+        monkeypatch.setattr(mail_server()._inner, "products", lambda _: (old,))  # type: ignore[attr-defined]
+        step = steps_of("exchange.sign_in", context)["version"]
+        assert step.status == "warning" and "2010 SP3" in step.advice
+
+    @pytest.mark.parametrize(
+        ("code", "reason", "advice"),
+        [
+            ("ErrorNonExistentMailbox", "mailbox_not_found", "Get-Recipient"),
+            ("ErrorMailboxMoveInProgress", "mailbox_moving", "Get-MoveRequest"),
+            ("ErrorMailboxStoreUnavailable", "mailbox_store_unavailable", "Get-MailboxDatabase"),
+            ("ErrorAccessDenied", "exchange_forbidden", "EwsApplicationAccessPolicy"),
+            ("ErrorInvalidServerVersion", "exchange_version", "2010 SP3"),
+            ("ErrorExceededConnectionCount", "too_many_connections", "EwsMaxConcurrency"),
+            ("ErrorTooManyObjectsOpened", "too_many_objects", "objects"),
+            ("ErrorServerBusy", "server_busy", "throttles"),
+        ],
+    )
+    def test_a_mailbox_in_trouble(
+        self,
+        lab: LabExchange,
+        lab_system: MailSystem,
+        settings: Settings,
+        code: str,
+        reason: str,
+        advice: str,
+    ) -> None:
+        configure(settings, guard_exceptions=LOOPBACK)
+        lab.faults.add("error", 60, code=code)
+        context = Context(
+            address="anna@example.com", username="EXAMPLE\\anna", password="anna-lab-1"
+        )
+        step = steps_of("exchange.sign_in", context)["sign in"]
+        assert (step.status, step.detail) == ("failed", reason)
+        assert advice in step.advice
+
     def test_a_wrong_password_is_tried_at_one_server_only(
         self, lab_system: MailSystem, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -235,7 +289,8 @@ class TestExchange:
     ("status", "headers", "code", "usable"),
     [
         (401, {"www-authenticate": ("Negotiate", "NTLM", 'Basic realm="mail"')}, "ews", True),
-        (401, {"www-authenticate": ("Negotiate, NTLM",)}, "ews", False),
+        (401, {"www-authenticate": ("Negotiate, NTLM",)}, "ews", True),
+        (401, {"www-authenticate": ("Digest x=y",)}, "nothing_offered", False),
         (401, {}, "nothing_offered", False),
         (404, {}, "not_found", False),
         (403, {}, "forbidden", False),
@@ -250,6 +305,13 @@ def test_what_an_answer_tells(status: int, headers: Any, code: str, usable: bool
     assert (verdict.code, verdict.usable) == (code, usable)
     if code != "ews":
         assert exchange._ADVICE[code]
+
+
+def test_what_a_gateway_does_not_let_through() -> None:
+    windows = {"www-authenticate": ("Negotiate", "NTLM")}
+    assert not judge(401, windows, gateway=True).usable
+    assert judge(401, {"www-authenticate": ("NTLM", "Basic")}, gateway=True).usable
+    assert judge(401, windows).usable
 
 
 @pytest.fixture

@@ -37,9 +37,10 @@ from tests.subscriptions.test_joining import as_claimed, state
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ANNA = Credentials("basic", "EXAMPLE\\anna", "anna-lab-1")
-ADDRESS = "anna@example.com"
-RECORD = "_autodiscover._tcp.example.com"
+ANNA = Credentials("basic", "CORP\\anna", "anna-lab-1")
+# Of names below `localhost` nobody outside is asked.
+ADDRESS = "anna@corp.localhost"
+RECORD = "_autodiscover._tcp.corp.localhost"
 EWS = "/EWS/Exchange.asmx"
 
 
@@ -63,7 +64,7 @@ class Company:
             "Exchange",
             [f"localhost:{self.port}"],
             ca_pem=self.lab.ca_pem,
-            smtp_domains=["example.com"],
+            smtp_domains=["corp.localhost"],
         )
 
     def enrol(self, push_token: str = "ab" * 32) -> Device:
@@ -109,7 +110,7 @@ async def company(live_server: Any, settings: Any) -> AsyncIterator[Company]:
         }
     )
     lab = LabExchange()
-    lab.add_demo_accounts()
+    lab.add_mailbox(ADDRESS, "Anna", ANNA.password, username="anna", domain="CORP")
     async with lab, name_server() as dns:
         server = EwsServer("0.1.0", name_servers=[dns.address])
         made = Company(lab, dns, server)
@@ -243,7 +244,7 @@ class TestRefusals:
     async def test_what_was_found_outlasts_a_try_that_failed(self, company: Company) -> None:
         device = await in_database(company.enrol)
         entry = await in_database(company.begin, device)
-        company.lab.faults.add("busy", 60, back_off_ms=1)
+        company.lab.faults.add("moving", 60)
         assert (await company.joiner.finish(entry) or 0) > 1
         company.lab.faults.clear()
         await asyncio.sleep(1.1)  # so long a throttled account is left alone at least

@@ -27,7 +27,7 @@ from apps.operations import device_actions
 from apps.operations.device_actions import By
 from apps.subscriptions import checkin, scan
 from apps.subscriptions.database import in_database
-from apps.subscriptions.models import Subscription, WakeUp
+from apps.subscriptions.models import RefusedCredential, Subscription, WakeUp
 from apps.tenants.groups import create_group
 from apps.tenants.mail_systems import add_mail_system
 from tests.subscriptions.test_joining import ANNA, Site, state
@@ -97,8 +97,8 @@ async def site(live_server: Any, settings: Any) -> AsyncIterator[GatewaySite]:
 async def test_each_phone_is_shown_to_the_gateway_by_its_own_name(site: GatewaySite) -> None:
     for name in TOKENS:
         assert await site.brings(await in_database(site.phone, name)) == ("active", "")
-    # A proof each; the first one subscribed as well.
-    assert site.gateway.passes == {"one": 2, "two": 1}
+    # A proof each; the first one asked before what Exchange offers, and subscribed as well.
+    assert site.gateway.passes == {"one": 3, "two": 1}
     assert site.gateway.refusals == {}
 
 
@@ -119,6 +119,8 @@ async def test_a_refusal_blocks_that_phone_until_a_proof_passes(site: GatewaySit
     assert (answer.state, answer.code, answer.do) == ("blocked", "gateway", "nothing")
     one.gateway_refused_at = clock.now() - timedelta(seconds=answer.checkin_seconds)
     assert await in_database(checkin.task_of, one) == "send_credentials"
+    one.ids_sealed = None  # from before there was a gateway: it tells its ids by subscribing
+    assert await in_database(checkin.task_of, one) == "subscribe"
     # Refused again: the same block, and no second line in its story.
     assert await site.brings(one) == ("blocked", "gateway")
     moves = [each for each in await in_database(_story, one) if each.kind == "moved"]
@@ -271,3 +273,27 @@ def _mail_system_takes(status: int) -> None:
 
 def _claimed() -> Any:
     return get_log().claim("mail", "test", 10, 30.0)
+
+
+@pytest.mark.parametrize("offers", [{"ntlm"}, {"negotiate"}, {"ntlm", "negotiate"}])
+async def test_ntlm_alone_behind_a_gateway_is_refused_by_name(
+    site: GatewaySite, offers: set[str]
+) -> None:
+    async with (
+        LabExchange(auth=frozenset(offers)) as other,
+        LabGateway(other.url, other.ca_pem) as gateway,
+    ):
+        other.add_demo_accounts()
+        site.lab, site.gateway = other, gateway
+        await in_database(_moves_to, gateway)
+        one = await in_database(site.phone, "one")
+        assert await site.brings(one) == ("refused", "ntlm_behind_gateway")
+        # Nobody's password went out, and nothing is remembered against it.
+        assert other.counters()["unauthorized"] == {} and gateway.passes["one"] == 1
+        assert not await in_database(RefusedCredential.objects.exists)
+
+
+def _moves_to(gateway: LabGateway) -> None:
+    system = Mailbox.objects.select_related("mail_system").get().mail_system
+    system.hosts, system.ca_pem = [gateway.url.split("/")[2]], gateway.ca_pem
+    system.save()

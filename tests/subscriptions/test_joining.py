@@ -29,7 +29,7 @@ from apps.exchange.ews.server import EwsServer
 from apps.exchange.interface import Credentials
 from apps.keypairs.models import SealedCredential
 from apps.lab.exchange import LabExchange
-from apps.subscriptions import joining, refusals, webhook_url
+from apps.subscriptions import checkin, joining, refusals, webhook_url
 from apps.subscriptions.database import in_database
 from apps.subscriptions.entries import CLOCKS_DIFFER, MAIL, JoinWork, MailWork
 from apps.subscriptions.joining import Joiner
@@ -113,7 +113,7 @@ async def site(live_server: Any, settings: Any) -> AsyncIterator[Site]:
             "guard_exceptions": [ip_network("127.0.0.0/8")],
         }
     )
-    lab, server = LabExchange(), EwsServer("0.1.0")
+    lab, server = LabExchange(auth=("basic", "bearer")), EwsServer("0.1.0")
     lab.add_demo_accounts()
     async with lab:
         made = Site(lab, server)
@@ -278,6 +278,63 @@ async def test_a_password_refused_at_a_check_in_makes_room_for_the_new_one(site:
     assert await site.joiner.finish(await in_database(site.begin, second, new)) is None
     mailbox = await in_database(Mailbox.objects.get)
     assert mailbox.current_subscription not in (None, old.id)
+
+
+def token(site: Site, lifetime_s: float = 3600.0) -> Credentials:
+    issued = site.lab.tokens.issue("anna@example.com", lifetime_s)
+    return Credentials("oauth", token=issued.token, expires_at=issued.expires_at)
+
+
+async def test_a_new_token_takes_over_before_the_old_one_ends(site: Site) -> None:
+    device = await in_database(site.enrol)
+    assert await site.joiner.finish(await in_database(site.begin, device, token(site))) is None
+    first = await in_database(Subscription.objects.get)
+    lasts = first.credentials_expire_at - timezone.now()
+    assert timedelta(minutes=59) < lasts <= timedelta(hours=1)
+    # Two thirds of its life it serves; then whoever brings another takes over.
+    assert await site.joiner.finish(await in_database(site.begin, device, token(site))) is None
+    mailbox = await in_database(Mailbox.objects.get)
+    assert mailbox.current_subscription == first.id
+    asked_from = first.credentials_renew_at - timezone.now()
+    assert timedelta(minutes=38) < asked_from < timedelta(minutes=41)
+    await in_database(
+        Subscription.objects.filter(id=first.id).update, credentials_renew_at=timezone.now()
+    )
+    assert (await in_database(checkin.task_of, device)) == "send_credentials"
+    assert await site.joiner.finish(await in_database(site.begin, device, token(site))) is None
+    await in_database(mailbox.refresh_from_db)
+    assert mailbox.current_subscription not in (None, first.id)
+    await in_database(device.refresh_from_db)
+    assert (await in_database(checkin.task_of, device)) == "nothing"
+
+
+async def test_a_token_that_expires_on_the_way_is_nobodys_wrong_password(site: Site) -> None:
+    device = await in_database(site.enrol)
+    assert await site.joiner.finish(await in_database(site.begin, device, token(site))) is None
+    await in_database(Device.objects.update, proved_at=timezone.now() - timedelta(hours=23))
+    spent = await in_database(site.begin, device, token(site, -1.0))
+    assert await site.joiner.finish(spent) is None
+    assert await in_database(state, device) == ("active", "")
+    assert (await in_database(checkin.task_of, device)) == "send_credentials"
+    newcomer = await in_database(site.enrol, "cd" * 32)
+    spent = await in_database(site.begin, newcomer, token(site, -1.0))
+    assert await site.joiner.finish(spent) is None
+    assert await in_database(state, newcomer) == ("refused", "credentials_expired")
+    assert not await in_database(RefusedCredential.objects.exists)
+    assert site.lab.counters()["unauthorized"] == {}
+    await in_database(device.refresh_from_db)
+    assert device.proved_at is not None
+
+
+async def test_a_way_to_log_in_that_is_not_offered_is_waited_for(site: Site) -> None:
+    device = await in_database(site.enrol)
+    by_ntlm = Credentials("ntlm", ANNA.username, ANNA.password)
+    entry = await in_database(site.begin, device, by_ntlm)
+    assert await site.joiner.finish(entry) is not None
+    long_ago = timezone.now() - joining.PATIENCE - timedelta(seconds=1)
+    await in_database(Subscription.objects.update, created_at=long_ago)
+    assert await site.joiner.finish(entry) is None
+    assert await in_database(state, device) == ("refused", "login_not_offered")
 
 
 async def test_a_device_that_left_meanwhile_leaves_nothing(site: Site) -> None:

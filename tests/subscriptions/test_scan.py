@@ -269,6 +269,20 @@ def test_a_sleeping_owners_mailbox_is_handed_to_a_phone_that_is_awake(
     assert WakeUp.objects.get().device_id == other.id
 
 
+def test_a_token_that_ends_soon_wakes_the_phone_that_has_others(
+    served: Subscription, device: Device, time: Time
+) -> None:
+    scan.expiring_credentials()
+    rows = Subscription.objects.filter(id=served.id)
+    rows.update(owner=device, credentials_renew_at=time.now() + timedelta(minutes=1))
+    scan.expiring_credentials()
+    assert not WakeUp.objects.exists()
+    rows.update(credentials_renew_at=time.now() - timedelta(minutes=1))
+    scan.expiring_credentials()
+    scan.expiring_credentials()
+    assert WakeUp.objects.get().reason == "credentials_expiring"
+
+
 def test_a_proof_that_runs_out_wakes_the_phone_that_should_have_brought_one(
     served: Subscription, device: Device, time: Time
 ) -> None:

@@ -46,11 +46,22 @@ def test_mail_systems_are_added_listed_and_removed() -> None:
     assert added == "mail.example.com"
     assert run("ens_mail_system", "list", "--og", "Acme") == f"Main\tmail.example.com\t{url}"
     system, _ = mail_system_for(find_group("Acme"), None, "a@x.example")
-    assert system.allow_private
+    assert system.allow_private and system.autodiscover and not system.smtp_domains
     with pytest.raises(CommandError, match="has a mail system of this name"):
         run("ens_mail_system", "add", *arguments)
     assert run("ens_mail_system", "remove", "--og", "Acme", "--name", "Main") == "removed"
     assert not MailSystem.objects.exists()
+
+
+def test_a_mail_system_with_domains() -> None:
+    run("ens_og", "create", "Acme")
+    arguments = ("--og", "Acme", "--name", "Main", "--host", "mail.example.com")
+    with pytest.raises(CommandError, match="smtp_domain_malformed"):
+        run("ens_mail_system", "add", *arguments, "--smtp-domain", "a b")
+    more = ("--smtp-domain", "Example.com", "--smtp-domain", "example.org", "--no-autodiscover")
+    run("ens_mail_system", "add", *arguments, *more)
+    system = MailSystem.objects.get()
+    assert (system.smtp_domains, system.autodiscover) == (["example.com", "example.org"], False)
 
 
 def test_a_mail_system_behind_a_gateway() -> None:

@@ -276,4 +276,9 @@ def _mail_system(row: MailSystem) -> dict[str, Any]:
         "allow_private": row.allow_private,
         "smtp_domains": row.smtp_domains,
         "autodiscover": row.autodiscover,
+        "proxy_url": row.proxy_url,
+        "tls_floor": row.tls_floor,
+        "gateway": row.gateway,
+        "gateway_headers": row.gateway_headers,
+        "gateway_refusals": row.gateway_refusals,
     }

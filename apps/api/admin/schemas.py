@@ -106,6 +106,11 @@ class MailSystem(serializers.Serializer):
     allow_private = serializers.BooleanField()
     smtp_domains = serializers.ListField(child=serializers.CharField())
     autodiscover = serializers.BooleanField()
+    proxy_url = serializers.CharField(help_text="Set in the console only.")
+    tls_floor = serializers.CharField()
+    gateway = serializers.BooleanField()
+    gateway_headers = serializers.ListField(child=serializers.CharField())
+    gateway_refusals = serializers.ListField(child=serializers.IntegerField())
 
 
 class MailSystemCreate(Strict):
@@ -124,6 +129,18 @@ class MailSystemCreate(Strict):
         child=serializers.CharField(max_length=260), max_length=1000, required=False, default=list
     )
     autodiscover = serializers.BooleanField(default=True)
+    tls_floor = serializers.ChoiceField(("1.2", "1.1", "1.0"), default="1.2")
+    gateway = serializers.BooleanField(default=False)
+    gateway_headers = serializers.ListField(
+        child=serializers.CharField(max_length=300),
+        max_length=16,
+        required=False,
+        default=list,
+        help_text="Such as `X-Device-Id: {eas_id}`; none: that one.",
+    )
+    gateway_refusals = serializers.ListField(
+        child=serializers.IntegerField(), max_length=16, required=False, default=list
+    )
 
 
 # --- devices --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from allauth.mfa.models import Authenticator
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.password_validation import validate_password
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
@@ -15,9 +16,20 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget
+from unfold.widgets import (
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+)
 
-from apps.administrators.accounts import AccountRefused, refuse_role, reset_second_factor
+from apps.administrators.accounts import (
+    AccountRefused,
+    link,
+    refuse_role,
+    reset_second_factor,
+    subject_of,
+    unlink,
+)
 from apps.administrators.lockout import unlock
 from apps.administrators.models import Administrator, RoleAssignment
 from apps.administrators.roles import Role
@@ -49,9 +61,29 @@ class _Person(forms.ModelForm):
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
     )
 
+    subject = forms.CharField(
+        label="Identifier at the OpenID provider",
+        required=False,
+        max_length=191,
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text="The provider's «sub» for this person. It is shown to them when they try to sign "
+        "in and are not known yet.",
+    )
+
     class Meta:
         model = Administrator
         fields = ("username", "display_name", "source", "is_active")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        source: Any = self.fields["source"]
+        if self.instance.source == Administrator.Source.LDAP:
+            source.disabled = True
+            source.help_text = "Roles are given by the directory's groups (ENS_LDAP_GROUPS)."
+        else:  # such accounts are made by the directory alone
+            source.choices = [one for one in source.choices if one[0] != Administrator.Source.LDAP]
+        if self.instance.pk:
+            self.fields["subject"].initial = subject_of(self.instance)
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
@@ -106,7 +138,12 @@ class _Roles(TabularInline):
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return may(user_of(request), "administrators.manage", None)
 
-    has_add_permission = has_change_permission = has_delete_permission = has_view_permission
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # What the directory gives it would give again.
+        given = obj is not None and obj.source == Administrator.Source.LDAP
+        return not given and self.has_view_permission(request, obj)
+
+    has_add_permission = has_delete_permission = has_change_permission
 
 
 @admin.register(Administrator, site=site)
@@ -123,7 +160,10 @@ class AdministratorAdmin(ConsoleAdmin):
     inlines: ClassVar = [_Roles]
     list_display = ("username", "display_name", "roles", "second_factor", "active", "last_login")
     search_fields = ("username", "display_name")
-    fields = ("username", "display_name", "source", "password1", "password2", "is_active")
+    fields = (
+        *("username", "display_name", "source", "subject"),
+        *("password1", "password2", "is_active"),
+    )
     actions_detail: ClassVar = ["forget_second_factor", "lift_lock"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -158,10 +198,26 @@ class AdministratorAdmin(ConsoleAdmin):
 
     def store(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if obj.source != Administrator.Source.LOCAL:
-            obj.set_unusable_password()
+            if is_password_usable(obj.password):  # a new one would end their sessions
+                obj.set_unusable_password()
         elif form.cleaned_data.get("password1"):
             obj.set_password(form.cleaned_data["password1"])
         obj.save()
+        self._link(request, obj, form.cleaned_data.get("subject", "").strip())
+
+    def _link(self, request: HttpRequest, person: Administrator, subject: str) -> None:
+        """Tie somebody to the OpenID provider; who signs in otherwise is tied to none."""
+        oidc = person.source == Administrator.Source.OIDC
+        if subject == subject_of(person) and oidc:
+            return
+        try:
+            if oidc:
+                link(person, subject)
+                self.audit(request, "link", person, None, {"linked": bool(subject)})
+            else:
+                unlink(person)
+        except AccountRefused as error:
+            messages.error(request, f"The identifier was not taken: {error}.")
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         person = form.instance
@@ -172,7 +228,7 @@ class AdministratorAdmin(ConsoleAdmin):
             self.audit(request, "roles", person, {"roles": before}, {"roles": after})
         chiefs = RoleAssignment.objects.filter(
             role=Role.SYSTEM_ADMINISTRATOR, og=None, administrator__is_active=True
-        )
+        ).exclude(administrator__source=Administrator.Source.LDAP)  # which may be away
         if not chiefs.exists():
             raise _NobodyLeft
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
@@ -27,6 +27,9 @@ from apps.console.base import ConsoleAdmin, audit
 from apps.console.chosen import chosen_og, user_of
 from apps.console.site import refused, site
 from apps.tenants.models import OrganizationGroup
+
+# Columns of a group that say where it stands in the tree, to the tree alone.
+_TREE: Final = ("path", "depth", "numchild")
 
 
 class _Begins(TextFilter):
@@ -142,20 +145,33 @@ class AuditAdmin(ConsoleAdmin):
         if not obj.og_path:
             return "the whole deployment"
         found = OrganizationGroup.objects.filter(path=obj.og_path).first()
-        return found.name if found else f"{obj.og_path}, which is gone"
+        if found is not None:
+            return str(found.name)
+        # The path of a group that is gone is given to no other (apps/tenants/groups.py).
+        told = AuditEntry.objects.filter(og_path=obj.og_path, action__startswith="group.")
+        name = told.order_by("-id").values_list("target", flat=True).first()
+        return f"{name}, which is gone" if name else "one that is gone"
 
     @display(description="Before")
     def was(self, obj: AuditEntry) -> SafeString | str:
-        return _shown(obj.before)
+        return _shown(obj, obj.before)
 
     @display(description="After")
     def became(self, obj: AuditEntry) -> SafeString | str:
-        return _shown(obj.after)
+        return _shown(obj, obj.after)
 
 
-def _shown(members: dict[str, Any] | None) -> SafeString | str:
-    if not members:
+def _shown(entry: AuditEntry, members: dict[str, Any] | None) -> SafeString | str:
+    """What changed, with groups by name and without what only the tree's own rows need."""
+    told = {name: value for name, value in (members or {}).items() if name not in _TREE}
+    if not entry.action.startswith("group."):
+        told = members or {}
+    if isinstance(told.get("og"), int):
+        # Another group's name is not for everybody who reads this entry.
+        group = OrganizationGroup.objects.filter(pk=told["og"], path=entry.og_path).first()
+        told = told | ({"og": group.name} if group else {})
+    if not told:
         return "–"
     return format_html(
-        '<pre class="ens-json">{}</pre>', json.dumps(members, indent=2, ensure_ascii=True)
+        '<pre class="ens-json">{}</pre>', json.dumps(told, indent=2, ensure_ascii=True)
     )

@@ -74,8 +74,8 @@ class _SiteUrls(forms.Form):
         required=False,
         max_length=1000,
         label="Cloud Notification Service URL",
-        help_text="Where pushes go: the relay that speaks to Apple and Google. Empty: as ens.env "
-        "says.",
+        help_text="Where pushes go: the relay that speaks to Apple and Google, by https://. Empty: "
+        "as ens.env says.",
         widget=UnfoldAdminTextInputWidget(attrs={"spellcheck": "false"}),
     )
     ca_pem = forms.CharField(
@@ -90,8 +90,15 @@ class _SiteUrls(forms.Form):
         url = str(self.cleaned_data["url"]).strip()
         parts = urlsplit(url)
         plain = not (parts.query or parts.fragment or parts.username or parts.password)
+        if parts.scheme == "http":
+            raise forms.ValidationError(
+                "Plain http:// is not taken here: pushes go by https:// only. Write the address "
+                "with https://."
+            )
         if url and not (parts.scheme == "https" and host_of(url) and plain):
-            raise forms.ValidationError("An address is needed that begins with https://.")
+            raise forms.ValidationError(
+                "An address is needed such as https://cns.example.com, without a user name, ? or #."
+            )
         return url
 
     def clean_ca_pem(self) -> str:

@@ -120,6 +120,7 @@ class DeviceAdmin(ConsoleAdmin):
         _App,
     ]
     ordering = ("-last_checkin_at",)
+    paginator = tables.NarrowPaginator
     list_before_template = "console/devices_search.html"
     actions: ClassVar = ["bulk_test", "bulk_checkin", "bulk_block", "bulk_unblock", "bulk_remove"]
 

@@ -38,6 +38,7 @@ _AREAS: Final = {
     "webhook": "Our public address, as Exchange and the phones call it",
     "relay": "Cloud Notification Service: signature, version, pin",
     "deployment": "This deployment: database, broker, workers, clock, files",
+    "administrators": "Sign-in with the company's directory",
 }
 _LOOKS: Final = {"ok": "success", "warning": "warning", "failed": "danger", "skipped": ""}
 
@@ -70,7 +71,7 @@ class _Asked(forms.Form):
     def __init__(self, *args: Any, areas: list[str], systems: list[tuple[str, str]], **kw: Any):
         super().__init__(*args, **kw)
         named = [(area, _AREAS.get(area, area.capitalize())) for area in areas]
-        self.fields["area"].choices = [*named, (_ALL, "Everything")]  # type: ignore[attr-defined]
+        self.fields["area"].choices = [(_ALL, "Everything"), *named]  # type: ignore[attr-defined]
         self.fields["system"].choices = [("", "All of them"), *systems]  # type: ignore[attr-defined]
 
 
@@ -83,9 +84,7 @@ def diagnostics(request: HttpRequest) -> HttpResponse:
     everything = may(user_of(request), "diagnostics.run", None)
     areas = [area for area in registry.areas() if everything or _is_scoped(area)]
     systems = _systems(og, everything)
-    form = _Asked(
-        request.POST or None, areas=areas, systems=systems, initial={"area": _first(areas)}
-    )
+    form = _Asked(request.POST or None, areas=areas, systems=systems, initial={"area": _ALL})
     context: dict[str, Any] = {
         "form": form,
         "everything": everything,
@@ -105,10 +104,6 @@ def diagnostics(request: HttpRequest) -> HttpResponse:
 
 def _is_scoped(area: str) -> bool:
     return any(not one.deployment_wide for one in registry.checks(area))
-
-
-def _first(areas: list[str]) -> str:
-    return "exchange" if "exchange" in areas else _ALL
 
 
 def _systems(og: OrganizationGroup, everything: bool) -> list[tuple[str, str]]:

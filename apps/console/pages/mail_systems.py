@@ -154,18 +154,18 @@ class MailSystemForm(forms.ModelForm):
         model = MailSystem
         fields = (
             *("name", "hosts", "default_ews_url", "ca_pem", "allow_private"),
+            *("smtp_domains", "autodiscover"),
             *("proxy_url", "proxy_auth", "tls_floor"),
             *("gateway", "gateway_headers", "gateway_refusals"),
-            *("smtp_domains", "autodiscover"),
         )
         labels: ClassVar = {
             "default_ews_url": "Default EWS address",
             "ca_pem": "CA bundle",
             "allow_private": "Private addresses",
+            "autodiscover": "Ask Autodiscover",
             "proxy_url": "Proxy",
             "tls_floor": "Oldest TLS",
             "gateway": "Gateway",
-            "autodiscover": "Ask Autodiscover",
         }
         help_texts: ClassVar = {
             "default_ews_url": "For phones that don't know theirs, such as "
@@ -174,13 +174,13 @@ class MailSystemForm(forms.ModelForm):
             "the operating system trusts.",
             "allow_private": "The hosts may have addresses such as 10.x or 192.168.x. Only a "
             "system administrator may permit it.",
+            "autodiscover": "Where the phone brings no EWS address and there is no default one. It "
+            "is only asked at, and believed about, the hosts above.",
             "proxy_url": "Such as http://proxy.example.com:8080. Empty: none. Only a system "
             "administrator may name one.",
             "tls_floor": "Below TLS 1.2 whoever is on the way may read passwords and mail. Rather "
             "let Exchange speak TLS 1.2: diagnostics name its settings.",
             "gateway": "A Secure Email Gateway stands in front and decides about each device.",
-            "autodiscover": "Where the phone brings no EWS address and there is no default one. It "
-            "is only asked at, and believed about, the hosts above.",
         }
 
     def clean_name(self) -> str:
@@ -198,6 +198,12 @@ class MailSystemForm(forms.ModelForm):
         except ValueError:
             raise forms.ValidationError("No certificates in PEM.") from None
         return f"{pem}\n" if pem else ""
+
+    def clean_smtp_domains(self) -> list[str]:
+        try:
+            return checked_domains(self.cleaned_data["smtp_domains"])
+        except EwsUrlRefused:
+            raise forms.ValidationError("One of these is no domain.") from None
 
     def clean_proxy_url(self) -> str:
         return _checked(ways.proxy_url, self.cleaned_data["proxy_url"])
@@ -225,12 +231,6 @@ class MailSystemForm(forms.ModelForm):
         same = all(found.get(one) == self.initial.get(one) for one in ("proxy_url", "proxy_auth"))
         if stored and not same:
             self.add_error("proxy_password", "Type it once more: it is for another proxy or login.")
-
-    def clean_smtp_domains(self) -> list[str]:
-        try:
-            return checked_domains(self.cleaned_data["smtp_domains"])
-        except EwsUrlRefused:
-            raise forms.ValidationError("One of these is no domain.") from None
 
     def clean(self) -> dict[str, Any]:
         found: dict[str, Any] = super().clean() or {}
@@ -283,6 +283,13 @@ class MailSystemAdmin(ConsoleAdmin):
             {"fields": ("name", "hosts", "default_ews_url", "ca_pem", "allow_private")},
         ),
         (
+            "Autodiscover",
+            {
+                "fields": ("smtp_domains", "autodiscover"),
+                "description": "How the EWS address is found for phones that bring none.",
+            },
+        ),
+        (
             "Way to Exchange",
             {
                 "fields": ("tls_floor", *_PROXY),
@@ -295,13 +302,6 @@ class MailSystemAdmin(ConsoleAdmin):
                 "fields": ("gateway", "gateway_headers", "gateway_refusals"),
                 "description": "Each device is shown to the gateway when it brings its "
                 "credentials. One that it refuses is told nothing until the gateway lets it pass.",
-            },
-        ),
-        (
-            "Autodiscover",
-            {
-                "fields": ("smtp_domains", "autodiscover"),
-                "description": "How the EWS address is found for phones that bring none.",
             },
         ),
     )

@@ -33,8 +33,9 @@ class SubscriptionAdmin(ConsoleAdmin):
     list_display = ("short", "condition", "why", "mail_system", "since", "silent")
     list_filter: ClassVar = [("state", ChoicesDropdownFilter), tables.MailSystemFilter]
     ordering = ("-state_at",)
+    paginator = tables.NarrowPaginator
     fields = (
-        *("condition", "why", "advice", "since", "silent", "phone", "serves"),
+        *("condition", "why", "advice", "since", "silent", "phone", "expires", "serves"),
         *("mail_system", "server", "frequency", "last_event", "created_at", "id"),
     )
     readonly_fields = fields
@@ -95,6 +96,10 @@ class SubscriptionAdmin(ConsoleAdmin):
         address = reverse("console:devices_device_change", args=[obj.owner_id])
         name = f"device {str(obj.owner_id)[:8]}"
         return format_html('<a class="ens-link" href="{}">{}</a>', address, name)
+
+    @display(description="Credentials expire")
+    def expires(self, obj: Subscription) -> str:
+        return words.clock(obj.credentials_expire_at)
 
     @display(description="Serves its mailbox", boolean=True)
     def serves(self, obj: Subscription) -> bool:

@@ -88,7 +88,7 @@ def _inner(protocol: etree._Element) -> Iterator[etree._Element]:
 
 
 def _name(element: etree._Element) -> str:
-    return etree.QName(element).localname.lower()
+    return str(element.tag).rpartition("}")[2].lower()
 
 
 def _child(element: etree._Element, name: str) -> etree._Element | None:

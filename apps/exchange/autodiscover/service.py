@@ -30,8 +30,10 @@ from apps.exchange.errors import (
     AutodiscoverHostNotAllowed,
     CredentialsRefused,
     ExchangeError,
+    LoginImpossible,
     MailboxNotFound,
     Moved,
+    NotEws,
     ServerBusy,
     TlsRefused,
     Unreachable,
@@ -53,6 +55,10 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+$|0x){_LABEL}")
 # Nothing else at this host would do better.
 _HOST_IS_OUT = (AddressForbidden, ServerBusy, TlsRefused, Unreachable)
+# A service has answered so, and will answer others.
+_HEARD = (MailboxNotFound, ServerBusy)
+# What is said where there is no Autodiscover, whoever asks.
+_NO_SERVICE = (AddressForbidden, NotEws)
 
 
 class Sender(Protocol):
@@ -73,6 +79,18 @@ class Place:
 
     kind: _Kind
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Where to look for a domain's service, in this order.
+
+    `https`: without a path. `redirect`: a plain HTTP address. `record`: the name of an SRV record.
+    """
+
+    https: tuple[str, str]
+    redirect: str
+    record: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +120,17 @@ def domain_of(address: str) -> str:
     return domain
 
 
+def candidates(domain: str, ports: tuple[int, int] = (443, 80)) -> Candidates:
+    """The places that follow from a domain; `ports`: of HTTPS and of plain HTTP."""
+    secure = "" if ports[0] == 443 else f":{ports[0]}"
+    plain = "" if ports[1] == 80 else f":{ports[1]}"
+    return Candidates(
+        https=(f"https://{domain}{secure}", f"https://autodiscover.{domain}{secure}"),
+        redirect=f"http://autodiscover.{domain}{plain}{pox.PATH}",
+        record=f"_autodiscover._tcp.{domain}",
+    )
+
+
 class Autodiscover:
     """Finds EWS addresses; remembers which place answered for which domain of a mail system.
 
@@ -116,8 +145,7 @@ class Autodiscover:
     ) -> None:
         self.sender = sender
         self.resolver = resolver
-        self._https = "" if ports[0] == 443 else f":{ports[0]}"
-        self._http = "" if ports[1] == 80 else f":{ports[1]}"
+        self.ports = ports
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
 
     async def ews_url(
@@ -131,6 +159,7 @@ class Autodiscover:
             MailboxNotFound: a service answered that it doesn't know the mailbox.
             AutodiscoverFailed: no place answered; transient if one may do so later.
             ServerBusy: one did, that it is throttling, and no other answered.
+            LoginImpossible: one did, and these credentials can't be used there.
         """
         journey = _Journey(self, reach, credentials, deadline_s)
         while True:
@@ -138,12 +167,6 @@ class Autodiscover:
             if isinstance(found, str):
                 return found
             address = found.address
-
-    def places(self, domain: str) -> tuple[list[str], str, str]:
-        """Where to look for a domain's service: by HTTPS, for the redirect, and in DNS."""
-        https = [f"https://{name}{self._https}" for name in (domain, f"autodiscover.{domain}")]
-        redirect = f"http://autodiscover.{domain}{self._http}{pox.PATH}"
-        return https, redirect, f"_autodiscover._tcp.{domain}"
 
     def known(self, reach: Reach, domain: str) -> _Known | None:
         """What is known of a domain just now."""
@@ -183,6 +206,7 @@ class _Journey:
         self._seen: set[tuple[str, str]] = set()
         self._refused_hosts: dict[str, None] = {}
         self._errors: list[ExchangeError] = []
+        self._answered = False
 
     async def from_address(self, address: str) -> str | ToAddress:
         """Try the place that answered last time, else all; an EWS address, or another mailbox."""
@@ -194,10 +218,13 @@ class _Journey:
         if known is not None:
             if known.place is None:
                 raise _failure(known.hosts)
-            answer = await self._ask(known.place, address, domain, self._ends)
+            ends = time.monotonic() + self._share()
+            answer = await self._ask(known.place, address, domain, ends)
             if answer is not None:
                 return answer
-            self._owner.forget(self._reach, domain)
+            # It is as good as before for others, if only this mailbox or moment is the trouble.
+            if not (self._answered or any(isinstance(e, _HEARD) for e in self._errors[-1:])):
+                self._owner.forget(self._reach, domain)
         async for place, ends in self._places(domain):
             answer = await self._ask(place, address, domain, ends)
             if answer is not None:
@@ -209,15 +236,15 @@ class _Journey:
 
         No place gets more than half of what is left, that one slow one does not use up all.
         """
-        https, redirect, record = self._owner.places(domain)
-        bases = [base for base in https if self._reach.permit(base + soap.PATH)]
-        for base in bases:
-            for one in self._both(base):
-                yield one
-        for url in await self._redirected(redirect, https[-1] + soap.PATH):
+        where = candidates(domain, self._owner.ports)
+        for base in where.https:
+            if self._reach.permit(base + soap.PATH):
+                for one in self._both(base):
+                    yield one
+        for url in await self._redirected(where.redirect, where.https[-1] + soap.PATH):
             for one in self._both(url):
                 yield one
-        for url in await self._recorded(record):
+        for url in await self._recorded(where.record):
             for one in self._both(url):
                 yield one
 
@@ -293,6 +320,7 @@ class _Journey:
                 if isinstance(error, _HOST_IS_OUT):
                     self._seen.add(("host", _host_of(at.url)))
                 return None
+            self._answered = True
             first = first or at
             if isinstance(answer, ToUrl):
                 at = self._moved(at, answer.url)
@@ -364,14 +392,14 @@ class _Journey:
     def _nothing(self, domain: str) -> ExchangeError:
         """Why no place was of use, the most telling reason first."""
         hosts = tuple(self._refused_hosts)
-        for kind in (MailboxNotFound, ServerBusy):
+        for kind in (MailboxNotFound, ServerBusy, LoginImpossible):
             for error in self._errors:
                 if isinstance(error, kind):
                     return error
-        transient = any(error.transient for error in self._errors)
-        if not transient:
+        # What one mailbox meets tells nothing of its domain.
+        if not self._answered and all(isinstance(error, _NO_SERVICE) for error in self._errors):
             self._owner.learn(self._reach, domain, None, hosts)
-        return _failure(hosts, transient=transient)
+        return _failure(hosts, transient=any(error.transient for error in self._errors))
 
 
 def _failure(hosts: tuple[str, ...], *, transient: bool = False) -> ExchangeError:

@@ -15,6 +15,7 @@ import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -101,9 +102,13 @@ def read(raw: bytes) -> ServerVersion | None:
     a wrong one costs a preview.
     """
     found = _INFO.search(raw, 0, _LOOKED_AT_BYTES)
-    if found is None:
-        return None
-    numbers = {(part, of): int(value) for part, of, value in _NUMBER.findall(found[1])}
+    return None if found is None else _version(found[1])
+
+
+@lru_cache(maxsize=256)
+def _version(attributes: bytes) -> ServerVersion | None:
+    """From the element's attributes, which are the same in all answers of a server."""
+    numbers = {(part, of): int(value) for part, of, value in _NUMBER.findall(attributes)}
     if _ORDER[0] not in numbers or _ORDER[1] not in numbers:
         return None
     return ServerVersion(*(numbers.get(name, 0) for name in _ORDER))

@@ -67,7 +67,9 @@ class Autodiscover:
     and host; `ews_url` is told instead of the one on the host that was asked.
     """
 
-    def __init__(self, store: Store, admit: Callable[[web.Request], Mailbox | None]) -> None:
+    def __init__(
+        self, store: Store, admit: Callable[[web.Request], Mailbox | web.Response]
+    ) -> None:
         self._store = store
         self._admit = admit
         self.detours: list[Detour] = []
@@ -83,8 +85,9 @@ class Autodiscover:
         return await self._handle(request, "pox")
 
     async def _handle(self, request: web.Request, protocol: Protocol) -> web.StreamResponse:
-        if self._admit(request) is None:
-            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="lab"'})
+        caller = self._admit(request)
+        if isinstance(caller, web.Response):
+            return caller
         if request.content_type != _XML:
             return web.Response(status=415)
         try:

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import inspect
 import time
-from base64 import b64decode
 from collections import Counter
 from collections.abc import Sequence
 from email.utils import formatdate
 from itertools import cycle
 
 from aiohttp import web
-from aiohttp.base_protocol import BaseProtocol
 
 from . import soap
+from .auth import Doorman
 from .clock import Clock
 from .errors import EwsError, NotSoap
 from .faults import Fault, Faults
 from .journal import Journal
-from .lockout import LockOut
 from .model import Mailbox
 from .operations import OPERATIONS, Call
 from .push import PushHub
 from .store import Store
 
 PATH = "/EWS/Exchange.asmx"
-_REALM = 'Basic realm="lab.example"'
 _XML = "text/xml"
 _STATUSES = {"too_many_requests": 429, "unavailable": 503}
 
 
 class Endpoint:
-    """Answers EWS requests. `connections` counts those that ever carried one."""
+    """Answers EWS requests of those whom the doorman lets in."""
 
     def __init__(
         self,
@@ -43,6 +39,7 @@ class Endpoint:
         journal: Journal,
         faults: Faults,
         versions: Sequence[soap.ServerVersion],
+        doorman: Doorman,
         *,
         max_concurrency: int,
         strict_aliases: bool,
@@ -54,25 +51,16 @@ class Endpoint:
         self._faults = faults
         # The members of a farm take turns, as a load balancer without affinity has them.
         self._members = cycle(versions)
+        self._doorman = doorman
         self._strict_aliases = strict_aliases
         self._max_concurrency = max_concurrency
         self._under_way: Counter[str] = Counter()
-        self._lock_out = LockOut(clock, journal)
-        self._users: dict[BaseProtocol, set[str]] = {}
-        self.connections = 0
-        self.shared_connections = 0
-
-    @property
-    def open_connections(self) -> int:
-        """Connections that carried a request and are still open."""
-        self._forget_closed()
-        return len(self._users)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One request."""
-        caller = self.admit(request)
-        if caller is None:
-            return web.Response(status=401, headers={"WWW-Authenticate": _REALM})
+        caller = self._doorman.admit(request)
+        if isinstance(caller, web.Response):
+            return caller
         if request.content_type != _XML:
             return web.Response(status=415)
         body = await request.read()
@@ -124,45 +112,6 @@ class Endpoint:
             # The lab holds no schema; what a validating server refuses before, fails here.
             return self._fault(EwsError("ErrorSchemaValidation"), member)
         return self._reply(soap.answer(asked.operation, messages, member), 200)
-
-    def admit(self, request: web.Request) -> Mailbox | None:
-        """The user whose credentials a request bears, if they are good."""
-        caller = self._authenticate(request)
-        self._count_connection(request, caller)
-        return caller
-
-    def _authenticate(self, request: web.Request) -> Mailbox | None:
-        scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
-        try:
-            login, _, password = b64decode(encoded, validate=True).decode().partition(":")
-        except ValueError:
-            login, password = "", ""
-        mailbox = self._store.by_login(login)
-        right = mailbox is not None and hmac.compare_digest(
-            mailbox.password.encode(), password.encode()
-        )
-        if mailbox is not None and scheme and not self._lock_out.lets_in(mailbox, right):
-            right = False
-        if scheme.lower() == "basic" and right:
-            return mailbox
-        if scheme:
-            # Without credentials a client only asks what the server offers.
-            self._journal.unauthorized[mailbox.address if mailbox else "unknown"] += 1
-        return None
-
-    def _count_connection(self, request: web.Request, caller: Mailbox | None) -> None:
-        if request.protocol not in self._users:
-            self._forget_closed()
-            self._users[request.protocol] = set()
-            self.connections += 1
-        users = self._users[request.protocol]
-        if caller is not None and caller.address not in users:
-            users.add(caller.address)
-            self.shared_connections += len(users) == 2
-
-    def _forget_closed(self) -> None:
-        for protocol in [known for known in self._users if not known.connected]:
-            del self._users[protocol]
 
     async def _suffer(self, fault: Fault, member: soap.ServerVersion) -> web.Response | None:
         if fault.kind in _STATUSES:

@@ -15,10 +15,11 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import ssl
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,19 +28,22 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
-from ..ca import LOOPBACK_NAMES, LabCa
+from ..ca import LOOPBACK_NAMES, LabCa, ServerFiles
 from . import control as control_api
 from .accounts import DOMAIN, demo_mailboxes
+from .auth import Doorman, Method
 from .autodiscover import POX_PATH, SOAP_PATH, Autodiscover, redirector
 from .clock import Clock
 from .endpoint import PATH, Endpoint
 from .errors import EwsError
 from .faults import Faults
 from .journal import Journal, MessageHook
+from .lockout import LockOut
 from .model import Address, Draft, Item, Kind, Mailbox
 from .push import PushHub
 from .soap import ServerVersion
 from .store import Store
+from .tokens import Tokens
 from .webhook import Webhooks
 
 T = TypeVar("T")
@@ -55,6 +59,8 @@ class LabExchange:
     take. `version` is what it claims to be and how much it understands, or several: a farm whose
     members take turns. With `strict_aliases` a mailbox goes by its primary address only, and its
     aliases are answered ErrorNonPrimarySmtpAddress. Its certificate is for loopback and `names`.
+    `auth` is how callers may log in, `extended_protection` and `login_each_request` say how
+    strictly (`auth.py`).
     """
 
     def __init__(
@@ -70,6 +76,9 @@ class LabExchange:
         record_dir: Path | None = None,
         webhook_timeout_s: float = 30.0,
         names: Sequence[str] = (),
+        auth: Iterable[Method] = ("basic",),
+        extended_protection: bool = False,
+        login_each_request: bool = False,
     ) -> None:
         self._names = (*LOOPBACK_NAMES, *names)
         self._directory = tempfile.TemporaryDirectory(
@@ -81,6 +90,18 @@ class LabExchange:
         self._hub = PushHub(self.clock, self._journal, max_subscriptions)
         self._store = Store(self.clock, self._hub.publish)
         self.faults = Faults(self.clock)
+        self.tokens = Tokens()
+        self._auth = frozenset(auth)
+        self._doorman = Doorman(
+            self._store,
+            self._journal,
+            LockOut(self.clock, self._journal),
+            self.tokens,
+            self._auth,
+            Path(self._directory.name),
+            extended_protection=extended_protection,
+            each_request=login_each_request,
+        )
         self._endpoint = Endpoint(
             self._store,
             self._hub,
@@ -90,10 +111,11 @@ class LabExchange:
             [version or ServerVersion()]
             if version is None or isinstance(version, ServerVersion)
             else version,
+            self._doorman,
             max_concurrency=max_concurrency,
             strict_aliases=strict_aliases,
         )
-        self.autodiscover = Autodiscover(self._store, self._endpoint.admit)
+        self.autodiscover = Autodiscover(self._store, self._doorman.admit)
         self._webhook_timeout_s = webhook_timeout_s
         self._runners: list[web.AppRunner] = []
         self._ews: tuple[web.AppRunner, str, int, Any] | None = None
@@ -123,7 +145,12 @@ class LabExchange:
         ews.router.add_post(PATH, self._endpoint.handle)
         ews.router.add_post(SOAP_PATH, self.autodiscover.soap)
         ews.router.add_post(POX_PATH, self.autodiscover.pox)
-        context = self._ca.issue("exchange", self._names).server_context()
+        files = self._ca.issue("exchange", self._names)
+        self._doorman.show(files.certificate.read_bytes())
+        context = files.server_context()
+        if "certificate" in self._auth:
+            context.load_verify_locations(self._ca.pem_file)
+            context.verify_mode = ssl.CERT_OPTIONAL
         actual = await self._listen(ews, host, port, context)
         self._ews = (self._runners[-1], host, actual, context)
         self.url = f"https://{host}:{actual}{PATH}"
@@ -185,6 +212,10 @@ class LabExchange:
         """
         user = username or address.partition("@")[0]
         return self._add(Mailbox(address, name, user, domain, password, tuple(aliases)))
+
+    def issue_certificate(self, address: str, lifetime_s: float = 86400.0) -> ServerFiles:
+        """A client certificate of a mailbox's owner, with its key, by the lab's CA."""
+        return self._ca.issue_client(address, lifetime_s)
 
     def _add(self, mailbox: Mailbox) -> Mailbox:
         self._in_loop(lambda: self._store.add(mailbox))
@@ -444,10 +475,12 @@ class LabExchange:
                 "refused_while_locked": dict(self._journal.refused_while_locked),
                 "notifications": dict(self._journal.notifications),
                 "connections": {
-                    "total": self._endpoint.connections,
-                    "open": self._endpoint.open_connections,
-                    "shared": self._endpoint.shared_connections,
+                    "total": self._doorman.connections,
+                    "open": self._doorman.open_connections,
+                    "shared": self._doorman.shared,
                 },
+                "served": dict(self._doorman.served),
+                "logins": dict(self._doorman.logins),
             }
         )
 

@@ -42,7 +42,12 @@ _SCHEMAS = (
     "Exchange2015",
     "Exchange2016",
 )
-_LAST_SCHEMA = {(14, 3): "Exchange2010_SP2", (15, 0): "Exchange2013_SP1"}
+_LAST_SCHEMA = {
+    (8, 3): "Exchange2007_SP1",
+    (14, 1): "Exchange2010_SP1",
+    (14, 3): "Exchange2010_SP2",
+    (15, 0): "Exchange2013_SP1",
+}
 # What came with Exchange 2013, of that which a request may ask for.
 _NEW_IN_2013 = frozenset(
     {"item:Preview", "item:TextBody", "item:IconIndex", "item:Flag", "item:InstanceKey"}

@@ -49,6 +49,9 @@ def _walk(visitor: Visitor, stand: Stand) -> None:
     time.sleep(SETTLE_S)
     walk.every_page(visitor)
     walk.diagnose(visitor)
+    walk.renew_token(visitor)
+    walk.many_devices(visitor)
+    walk.second_factor(visitor, ADMINISTRATOR, stand.console_password)
 
 
 def _without_old_ones(folder: Path, camera: Camera) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
+import struct
+import time
+from base64 import b32decode
 from pathlib import Path
 
 from playwright.sync_api import expect
@@ -133,6 +137,62 @@ def block(visitor: Visitor, address: str) -> None:
         timeout=PATIENCE_MS
     )
     visitor.look("device-blocked")
+
+
+def renew_token(visitor: Visitor, label: str = "Mail app") -> None:
+    """The pages that ask before a token is rotated and revoked; nothing is done."""
+    for verb, name in (("Rotate", "api-token-rotate"), ("Revoke", "api-token-revoke")):
+        visitor.choose("API tokens")
+        with visitor.page.expect_navigation():
+            visitor.page.locator("#result_list").get_by_role("link", name=label).first.click()
+        with visitor.page.expect_navigation():
+            visitor.page.get_by_role("link", name=f"{verb} …").click()
+        visitor.look(name)
+
+
+def many_devices(visitor: Visitor) -> None:
+    """Ask all phones of the table to check in, at once, and see the progress to its end."""
+    page = visitor.choose("Devices")
+    page.locator("#action-toggle").check()
+    page.locator("select[name=action]").select_option("bulk_checkin")
+    with page.expect_navigation():
+        page.locator("button[name=index]").click()
+    visitor.look("devices-bulk")
+    page.locator("#bulk button[type=submit]").click()
+    expect(page.locator("#bulk-back")).to_contain_text("Back to", timeout=3 * PATIENCE_MS)
+    visitor.look("devices-bulk-done")
+
+
+def second_factor(visitor: Visitor, username: str, password: str) -> None:
+    """Set up an authenticator app, and sign in anew with it."""
+    page = visitor.go("account/two-step/", "two-factor")
+    visitor.go("account/two-step/totp/activate/")
+    if page.locator("input[name=password]").count():
+        visitor.fill({"Password": password})
+        _send(visitor)
+    secret = page.locator("#authenticator_secret").input_value()
+    visitor.look("two-factor-activate")
+    page.locator("input[name=code]").fill(_code(secret))
+    _send(visitor)
+    visitor.go("account/two-step/recovery-codes/", "two-factor-recovery-codes")
+    page.context.clear_cookies()
+    visitor.go("")
+    visitor.fill({"User name": username, "Password": password})
+    visitor.press("Sign in")
+    visitor.look("two-factor-sign-in")
+
+
+def _send(visitor: Visitor) -> None:
+    with visitor.page.expect_navigation():
+        visitor.page.locator("#main form, form").locator("button[type=submit]").last.click()
+
+
+def _code(secret: str) -> str:
+    """What an authenticator app shows now (RFC 6238, RFC 4226 5.3)."""
+    counter = struct.pack(">Q", int(time.time()) // 30)
+    digest = hmac.digest(b32decode(secret), counter, "sha1")
+    at = digest[-1] & 0x0F
+    return f"{(struct.unpack('>I', digest[at : at + 4])[0] & 0x7FFFFFFF) % 10**6:06}"
 
 
 def every_page(visitor: Visitor) -> None:

@@ -7,5 +7,5 @@ from importlib import import_module
 
 def register() -> None:
     """Register them all; called once the apps are ready."""
-    for name in ("deployment", "exchange", "webhook", "relay"):
+    for name in ("deployment", "exchange", "autodiscover", "webhook", "relay"):
         import_module(f"apps.operations.checks.{name}")

@@ -16,10 +16,17 @@ from apps.exchange.diagnosis import Verdict, judge
 from apps.exchange.errors import (
     CredentialsRefused,
     ExchangeError,
+    Forbidden,
     GatewayRefused,
+    MailboxMoving,
+    MailboxNotFound,
     NotThisMailbox,
     ServerBusy,
+    StoreUnavailable,
     TlsRefused,
+    TooManyConnections,
+    TooManyObjects,
+    VersionRefused,
 )
 from apps.exchange.gateway import Gateway
 from apps.exchange.interface import Credentials
@@ -59,9 +66,18 @@ _OLD_TLS: Final = (
     "SystemDefaultTlsVersions=1 under HKLM\\SOFTWARE\\Microsoft\\.NETFramework\\v4.0.30319 and the "
     "same below Wow6432Node; then restart them. Until then the mail system may permit older TLS."
 )
+# The first that fits.
 _SIGN_IN: Final[dict[type[ExchangeError], str]] = {
     CredentialsRefused: "User name or password are wrong, or this account may not sign in so.",
     NotThisMailbox: "The account signs in, but the address is not its own mailbox.",
+    MailboxNotFound: "Nobody has this address, or the account has no mailbox: see Get-Recipient.",
+    MailboxMoving: "The mailbox is being moved to another database: see Get-MoveRequest.",
+    StoreUnavailable: "The mailbox' database is out of reach: see Get-MailboxDatabase -Status.",
+    Forbidden: "EWS is switched off for this user or for ENS, or the account is disabled: see "
+    "Get-CASMailbox and Get-OrganizationConfig, EwsEnabled and EwsApplicationAccessPolicy.",
+    VersionRefused: "ENS is made for Exchange 2010 SP3 and newer: update the mailbox' server.",
+    TooManyConnections: "The user has more calls under way than EwsMaxConcurrency permits.",
+    TooManyObjects: "The mailbox' sessions hold too many objects open: close other programs.",
     ServerBusy: "Exchange throttles this account; try again later.",
     TlsRefused: "See the steps above about its certificate.",
     GatewayRefused: "The gateway lets only requests for devices through that it knows, so this "
@@ -69,7 +85,8 @@ _SIGN_IN: Final[dict[type[ExchangeError], str]] = {
 }
 
 
-def _systems(context: Context) -> list[MailSystem]:
+def systems(context: Context) -> list[MailSystem]:
+    """The mail systems that a diagnosis is about."""
     rows = below(MailSystem.objects.select_related("og"), context.og_paths, "og__path")
     if context.mail_system is not None:
         rows = rows.filter(pk=context.mail_system)
@@ -79,7 +96,7 @@ def _systems(context: Context) -> list[MailSystem]:
 def _urls(context: Context) -> Iterator[tuple[MailSystem, str]]:
     """Each listed host with its EWS address, as far as one can know it."""
     left = _MOST_HOSTS
-    for system in _systems(context):
+    for system in systems(context):
         for host in system.hosts:
             default = system.default_ews_url
             known = default.startswith((f"https://{host}/", f"https://{host}:"))
@@ -132,7 +149,8 @@ def _host(system: MailSystem, url: str) -> Iterator[Step]:
         yield step
         if step.status == "ok":
             return
-    yield from _ews(judge(answer.status, answer.headers), answer.status)
+    verdict = judge(answer.status, answer.headers, gateway=endpoint.gateway is not None)
+    yield from _ews(verdict, answer.status)
     yield from _products(url)
 
 
@@ -189,7 +207,10 @@ def _ews(verdict: Verdict, status: int) -> Iterator[Step]:
     if verdict.usable:
         yield Step("ways to sign in", "ok", offered)
     else:
-        advice = "Enable Basic authentication on the EWS virtual directory (over TLS only)."
+        advice = (
+            "Enable Basic authentication on the EWS virtual directory (over TLS only). NTLM does, "
+            "too, but through no gateway; Negotiate needs Kerberos on this machine."
+        )
         yield Step("ways to sign in", "failed", offered, advice)
 
 
@@ -209,28 +230,53 @@ def sign_in(context: Context) -> Iterator[Step]:
             return
 
 
-def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
-    # As for phones: refused credentials are never tried again, or the account locks.
-    tried = f"diagnose:{system.pk}:{context.username}:{context.password}"
-    if lookup_hmac("credential", tried) in _refused:
+def barred(context: Context) -> Step | None:
+    """Why the test mailbox' credentials are not tried; None if they may be.
+
+    As for phones: refused credentials are never tried again, or the account locks.
+    """
+    if _tried(context) in _refused:
         return Step("sign in", "skipped", "refused before; not tried again")
-    account = lookup_hmac("credential", f"diagnose:{context.username.strip().lower()}")
-    lately = [at for at in _wrong.get(account, ()) if time.monotonic() - at < _WRONG_WITHIN_S]
-    if len(lately) >= _MOST_WRONG:
+    if len(_lately(context)) >= _MOST_WRONG:
         advice = "Several passwords of this account were refused: try again in half an hour."
         return Step("sign in", "skipped", _TOO_MANY, advice)
+    return None
+
+
+def note_refused(context: Context) -> Step:
+    """Remember that a server refused the test mailbox' credentials; the step that says so."""
+    _wrong[_account(context)] = [*_lately(context), time.monotonic()]
+    _refused.add(_tried(context))
+    return Step("sign in", "failed", _REFUSED, _SIGN_IN[CredentialsRefused])
+
+
+def _tried(context: Context) -> str:
+    return lookup_hmac("credential", f"diagnose:{context.username}:{context.password}")
+
+
+def _account(context: Context) -> str:
+    return lookup_hmac("credential", f"diagnose:{context.username.strip().lower()}")
+
+
+def _lately(context: Context) -> list[float]:
+    since = time.monotonic() - _WRONG_WITHIN_S
+    return [at for at in _wrong.get(_account(context), ()) if at > since]
+
+
+def _sign_in(system: MailSystem, url: str, context: Context) -> Step:
+    step = barred(context)
+    if step is not None:
+        return step
     endpoint = endpoint_of(system, url)
     credentials = Credentials("basic", context.username, context.password)
     proof = mail_server().prove(endpoint, credentials, context.address, _DEADLINE_S)
     try:
         background.run(proof, _DEADLINE_S + 5)
     except CredentialsRefused:
-        _refused.add(lookup_hmac("credential", tried))
-        _wrong[account] = [*lately, time.monotonic()]
-        return Step("sign in", "failed", _REFUSED, _SIGN_IN[CredentialsRefused])
+        return note_refused(context)
     except ExchangeError as error:
-        advice = _SIGN_IN.get(type(error), "See the steps above.")
-        return Step("sign in", "failed", error.code, advice)
+        known = (advice for kind, advice in _SIGN_IN.items() if isinstance(error, kind))
+        return Step("sign in", "failed", error.code, next(known, "See the steps above."))
     return Step("sign in", "ok", "the account's own mailbox answers")
 
 

@@ -120,6 +120,20 @@ def test_mail_systems(api: Callable[..., Api], root: Api, og: OrganizationGroup)
     private = {"name": "Private", "hosts": ["mail.corp"], "allow_private": True}
     assert own.post(path, private).json()["code"] == "forbidden"
     assert root.post(path, private).status_code == 201
+    behind = {"name": "Behind", "hosts": ["seg.example.com"], "gateway": True, "tls_floor": "1.1"}
+    made = root.post(path, behind | {"gateway_headers": ["X-Id: {eas_id}"]}).json()
+    assert (made["gateway"], made["tls_floor"], made["gateway_headers"]) == (
+        True,
+        "1.1",
+        ["X-Id: {eas_id}"],
+    )
+    wrong = behind | {"name": "Wrong", "gateway_headers": ["Cookie: {eas_id}"]}
+    assert root.post(path, wrong).status_code == 409
+    assert root.post(path, behind | {"tls_floor": "0.9"}).status_code == 400
+    found = {"name": "Found", "hosts": ["a.example"], "smtp_domains": ["@B.example"]}
+    made = root.post(path, found).json()
+    assert (made["smtp_domains"], made["autodiscover"]) == (["b.example"], True)
+    assert root.post(path, found | {"name": "Y", "smtp_domains": ["a b"]}).status_code == 409
 
 
 def test_devices_are_found_by_address_and_ids_that_stand_in_no_url(

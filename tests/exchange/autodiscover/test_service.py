@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -14,12 +15,13 @@ from apps.exchange.errors import (
     AutodiscoverHostNotAllowed,
     CredentialsRefused,
     ExchangeError,
+    LoginImpossible,
     MailboxNotFound,
     ServerBusy,
 )
 from apps.exchange.interface import Credentials
 from apps.lab.exchange.autodiscover import POX_PATH, SOAP_PATH, Detour
-from tests.exchange.autodiscover.world import ADDRESS, ANNA, RECORD, World
+from tests.exchange.autodiscover.world import ADDRESS, ANNA, RECORD, World, world
 from tests.wire.servers import Seen, http_answer, http_site
 
 EWS = "/EWS/Exchange.asmx"
@@ -236,6 +238,21 @@ class TestLogins:
             await service.ews_url(reach, replace(ANNA, password="guess"), ADDRESS, 8)
         assert company.refused() == 1
 
+    async def test_by_ntlm(self) -> None:
+        async with world("ntlm") as company:
+            url = await company.find("corp.localhost", "autodiscover.corp.localhost")
+            assert url == company.at("corp.localhost", EWS)
+            reach = company.reach("corp.localhost", "autodiscover.corp.localhost")
+            with pytest.raises(CredentialsRefused):
+                await company.service().ews_url(reach, replace(ANNA, password="guess"), ADDRESS, 8)
+            assert company.refused() == 1
+
+    async def test_no_way_to_log_in(self) -> None:
+        async with world("bearer") as company:
+            with pytest.raises(LoginImpossible):
+                await company.find("corp.localhost", "autodiscover.corp.localhost")
+            assert company.refused() == 0
+
 
 class TestMemory:
     async def test_the_place_is_remembered_and_answers_are_not(self, company: World) -> None:
@@ -262,6 +279,15 @@ class TestMemory:
         url = await service.ews_url(reach, ANNA, ADDRESS, 8)
         assert url == company.at("autodiscover.corp.localhost", EWS)
 
+    async def test_a_place_that_leads_away_by_http_is_forgotten(self, company: World) -> None:
+        service = company.service()
+        reach = company.reach("corp.localhost", "autodiscover.corp.localhost")
+        await service.ews_url(reach, ANNA, ADDRESS, 8)
+        away = Detour("moved", "https://x.example/", host=f"corp.localhost:{company.port}")
+        company.lab.autodiscover.detours = [away]
+        url = await service.ews_url(reach, ANNA, ADDRESS, 8)
+        assert url == company.at("autodiscover.corp.localhost", EWS)
+
     async def test_that_there_is_none_is_remembered_for_minutes(
         self, company: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -279,6 +305,33 @@ class TestMemory:
         with pytest.raises(AutodiscoverFailed):
             await service.ews_url(reach, ANNA, ADDRESS, 8)
         assert company.dns.asked == [RECORD] * 3
+
+    async def test_one_mailbox_tells_nothing_of_its_domain(self, company: World) -> None:
+        company.lab.add_mailbox(
+            "ben@corp.localhost", "Ben", "ben-pw", username="ben", domain="CORP"
+        )
+        circle = company.at("corp.localhost", SOAP_PATH)
+        company.lab.autodiscover.detours = [Detour("redirect_url", circle, ADDRESS)]
+        service, reach = company.service(), company.reach("corp.localhost")
+        for address in (ADDRESS, "nobody@corp.localhost", ADDRESS):
+            with pytest.raises((AutodiscoverFailed, MailboxNotFound)):
+                await service.ews_url(reach, ANNA, address, 8)
+        assert service.known(reach, "corp.localhost") is None
+        for address in ("ben@corp.localhost", "nobody@corp.localhost", ADDRESS):
+            with suppress(AutodiscoverFailed, MailboxNotFound):
+                await service.ews_url(reach, ANNA, address, 8)
+        place = service.known(reach, "corp.localhost")
+        assert place is not None and place.place is not None
+
+    async def test_a_place_that_hangs_now_leaves_time_for_another(self, company: World) -> None:
+        service = company.service()
+        reach = company.reach("corp.localhost", "autodiscover.corp.localhost")
+        await service.ews_url(reach, ANNA, ADDRESS, 8)
+        company.lab.autodiscover.detours = [
+            Detour("slow", host=f"corp.localhost:{company.port}", delay_s=30)
+        ]
+        url = await service.ews_url(reach, ANNA, ADDRESS, 3)
+        assert url == company.at("autodiscover.corp.localhost", EWS)
 
     async def test_only_so_many_domains_are_remembered(self, company: World) -> None:
         service, reach = company.service(), company.reach("mail.corp.localhost")

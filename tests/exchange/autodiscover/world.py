@@ -17,6 +17,7 @@ from apps.exchange.autodiscover.srv import DnsResolver
 from apps.exchange.interface import Credentials, Endpoint, Reach
 from apps.exchange.transport import Transport
 from apps.lab.exchange import LabExchange
+from apps.lab.exchange.auth import Method
 from apps.tenants.ews_urls import EwsUrlRefused, normal_url
 from tests.exchange.dns_server import NameServer, name_server
 
@@ -90,9 +91,13 @@ class World:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[World]:
-    """The lab with Anna's mailbox, a name server that knows nothing, and a transport."""
-    lab, transport = LabExchange(names=NAMES), Transport("0.1.0")
+async def world(*methods: Method) -> AsyncIterator[World]:
+    """The lab with Anna's mailbox, a name server that knows nothing, and a transport.
+
+    `methods`: how users log in there; Basic for none.
+    """
+    lab = LabExchange(names=NAMES, auth=frozenset(methods or ("basic",)))
+    transport = Transport("0.1.0")
     lab.add_mailbox(ADDRESS, "Anna", ANNA.password, username="anna", domain="CORP")
     async with lab, name_server() as dns:
         try:

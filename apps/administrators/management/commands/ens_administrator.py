@@ -19,7 +19,7 @@ from apps.tenants.models import OrganizationGroup
 
 
 class Command(BaseCommand):
-    """`ens_administrator create|reset|unlock <name>`, `ens_administrator list`.
+    """`ens_administrator create|reset|unlock|link <name>`, `ens_administrator list`.
 
     A password is typed, or read from a file; never given as an argument, which others could see.
     """
@@ -31,6 +31,7 @@ class Command(BaseCommand):
         for action, does in {
             "create": "make an administrator; the first is a system administrator",
             "reset": "set a new password, forget the second factor, lift the lock",
+            "link": "tie to an identifier (sub) of the OpenID provider; empty: to none",
             "unlock": "lift the lock after wrong passwords",
             "list": "print a line per role: name, role, group, whether active, by tabs",
         }.items():
@@ -41,12 +42,14 @@ class Command(BaseCommand):
                 sub.add_argument(
                     "--password-file", type=Path, help="file whose first line is the password"
                 )
+            if action == "link":
+                sub.add_argument("subject")
             if action == "create":
                 sub.add_argument("--role", choices=Role.values, default=Role.SYSTEM_ADMINISTRATOR)
                 sub.add_argument("--og", help="name or GUID of the group; default: everywhere")
                 sub.add_argument("--display-name", default="")
                 sub.add_argument(
-                    "--oidc", action="store_true", help="signs in at the OpenID provider"
+                    "--oidc", action="store_true", help="signs in at the OpenID provider; see link"
                 )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -66,9 +69,16 @@ class Command(BaseCommand):
 
     def _reset(self, options: dict[str, Any]) -> None:
         found = accounts.find(options["name"])
-        accounts.reset(found, _password(options))
+        local = found.source == Administrator.Source.LOCAL
+        accounts.reset(found, _password(options) if local else None)
         _record("administrator.reset", found, None, {})
         self.stdout.write("reset")
+
+    def _link(self, options: dict[str, Any]) -> None:
+        found = accounts.find(options["name"])
+        accounts.link(found, options["subject"])
+        _record("administrator.link", found, None, {"linked": bool(options["subject"])})
+        self.stdout.write("linked" if options["subject"] else "not linked any more")
 
     def _unlock(self, options: dict[str, Any]) -> None:
         found = accounts.find(options["name"])

@@ -14,19 +14,17 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
-    pkcs12,
 )
 
 from apps.relay.providers import Checked, CredentialsUnfit
 from apps.relay.providers.apns import certificate as apple
 from apps.relay.providers.apns.credentials import Certificate, pack_certificate, pack_key
 from apps.relay.providers.apns.token import SigningKey
+from apps.wire.pkcs12 import Pkcs12, Pkcs12Unreadable, open_pkcs12
 
 # A certificate with its key and chain is some 5 KB.
 MAX_UPLOAD_BYTES: Final = 64 * 1024
 _APPLE_ID = re.compile(r"[A-Z0-9]{10}")
-# What cryptography says of a readable file that its password doesn't open.
-_SAYS_PASSWORD = "Invalid password"  # noqa: S105 - no password
 
 
 def check_key(p8: bytes, key_id: str, team_id: str) -> Checked:
@@ -71,7 +69,7 @@ def check_certificate(p12: bytes, password: str, app: str, *, sandbox: bool) -> 
         raise CredentialsUnfit("topic_mismatch")
     if ("sandbox" if sandbox else "production") not in environments:
         raise CredentialsUnfit("environment_mismatch")
-    chain = [certificate, *(each.certificate for each in opened.additional_certs)]
+    chain = [certificate, *opened.others]
     pem = b"".join(each.public_bytes(Encoding.PEM) for each in chain) + key.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
@@ -84,19 +82,15 @@ def check_certificate(p12: bytes, password: str, app: str, *, sandbox: bool) -> 
     return Checked(pack_certificate(Certificate(pem)), certificate.not_valid_after_utc, summary)
 
 
-def _open(p12: bytes, password: str) -> pkcs12.PKCS12KeyAndCertificates:
+def _open(p12: bytes, password: str) -> Pkcs12:
     try:
-        # Some programs write an empty password, others none at all, for «no password».
-        return pkcs12.load_pkcs12(p12[:MAX_UPLOAD_BYTES], password.encode() or None)
-    except ValueError as error:
-        wrong = str(error).startswith(_SAYS_PASSWORD)
-        raise CredentialsUnfit("password_wrong" if wrong else "p12_unreadable") from None
-    except Exception:  # noqa: BLE001 - whatever else hostile bytes make of a parser
-        raise CredentialsUnfit("p12_unreadable") from None
+        return open_pkcs12(p12[:MAX_UPLOAD_BYTES], password)
+    except Pkcs12Unreadable as unreadable:
+        raise CredentialsUnfit(unreadable.code) from None
 
 
 def _pair(
-    opened: pkcs12.PKCS12KeyAndCertificates,
+    opened: Pkcs12,
 ) -> tuple[ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, x509.Certificate]:
     key = opened.key
     if key is None:
@@ -105,10 +99,9 @@ def _pair(
     good_ec = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp256r1"
     if not (good_rsa or good_ec):
         raise CredentialsUnfit("key_unsuitable")
-    if opened.cert is None:
-        others = bool(opened.additional_certs)
-        raise CredentialsUnfit("key_mismatch" if others else "certificate_missing")
-    certificate = opened.cert.certificate
+    if opened.certificate is None:
+        raise CredentialsUnfit("key_mismatch" if opened.others else "certificate_missing")
+    certificate = opened.certificate
     if certificate.public_key() != key.public_key():
         raise CredentialsUnfit("key_mismatch")
     assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)

@@ -1,0 +1,1 @@
+"""Optional sign-in with the company's directory: Active Directory, or OpenLDAP and the like."""
