@@ -253,7 +253,8 @@ def site(answers: Answers) -> str:
     """The nginx site of this server's components."""
     prefix, servers = answers.url_prefix, []
     relay = _location("/nws/", answers.relay.port, "8m", "150s", streams=True)
-    together = answers.runs("web", "relay") and answers.host == answers.cns_host
+    together = answers.runs("web") and answers.runs("relay")
+    together = together and answers.host == answers.cns_host
     if answers.runs("web"):
         locations = [
             _location(f"{prefix}/api/ens/", answers.web.port, "512k", "30s"),

@@ -333,3 +333,30 @@ def test_a_site_that_can_not_be_loaded_is_tried_again(tmp_path: Path) -> None:
     with pytest.raises(StepFailed):
         linux.Site(path, "new", down, live=True).apply()
     assert not path.exists()
+
+
+def test_root_runs_no_management_command_itself(tls: dict[str, str]) -> None:
+    """What it made on the way (a database, folders) the services could not open."""
+    made = make({"link_address": LINK, "cns.url": "https://cns.example.com", **tls})
+    described = [step.describe() for step in linux.plan(made, Recorder(), None).steps]
+    commands = [line for text in described for line in text.splitlines() if "manage.py" in line]
+    assert len(commands) == 4
+    assert all(line.startswith("run runuser -u ens -- ") for line in commands)
+
+
+def test_a_relay_of_its_own_has_no_group_and_no_channel_key(
+    tmp_path: Path, tls: dict[str, str]
+) -> None:
+    given = {"components": "relay", "cns.url": "https://a.cns.example.com", "link_address": ""}
+    made = trial(tmp_path, tls, **given)
+    plan = linux.plan(made, Recorder(), None)
+    titles = {step.title for step in plan.steps}
+    assert not titles & {"Secure channel key", common.First.title}
+    assert set(linux.units(made)) == {"ens.target", "ens-relay.service"}
+    assert linux.site(made).count("server_name a.cns.example.com;") == 1
+    # Nor does a web server alone serve a relay, though it may be at the same address.
+    web = trial(tmp_path, tls, **{"components": "web", "cns.url": "https://ens.example.com"})
+    assert "/nws/" in linux.site(made) and "/nws/" not in linux.site(web)
+    for title in ("TLS certificate", "Settings"):
+        (check,) = [one for one in plan.checks if one.title == title]
+        check.run()
