@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.fuzz.seeds import WORDS, seeds
 
-NAMES = ("notification", "answer", "autodiscover", "jwe", "pkcs12", "offers")
+NAMES = ("notification", "answer", "autodiscover", "jwe", "offers")
 KEPT = Path("var") / "fuzz"
 _EXECUTIONS = re.compile(r"number_of_executed_units: (\d+)")
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import pkcs12
-
 from tests.exchange import answers
-from tests.exchange.auth.pkcs12.test_opening import PASSWORD, certificate, file, open_ended
-from tests.exchange.auth.pkcs12.writing import pfx_with_nested_key
 from tests.exchange.autodiscover import messages
 
 HEADER: dict[str, Any] = {"alg": "RSA-OAEP-256", "enc": "A256GCM", "kid": "k"}
@@ -86,20 +80,6 @@ def _autodiscover() -> list[bytes]:
     ]
 
 
-@cache
-def _pkcs12() -> list[bytes]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    plain = pkcs12.serialize_key_and_certificates(
-        None, key, certificate(key), None, serialization.NoEncryption()
-    )
-    return [
-        plain,
-        open_ended(plain),
-        file(key, rounds=1),
-        pfx_with_nested_key(key, certificate(key), PASSWORD, 1),
-    ]
-
-
 _OFFERS = (
     b'Negotiate, NTLM, Basic realm="mail, \\"x\\""',
     b'Bearer client_id="a", trusted_issuers="b@*", Negotiate oRQwEqADCgEB',
@@ -107,10 +87,9 @@ _OFFERS = (
 )
 
 
+@cache
 def seeds(target: str) -> list[bytes]:
     """The inputs that a target's made-up ones begin from."""
-    if target == "pkcs12":
-        return _pkcs12()
     if target == "offers":
         return list(_OFFERS)
     if target == "notification":

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC
 
-from apps.exchange.auth.pkcs12.opening import CertificateUnusable, open_pkcs12
 from joserfc.jwk import RSAKey
 
 from apps.exchange.auth import offers
@@ -23,7 +22,6 @@ from apps.exchange.errors import (
 from apps.exchange.ews import find_item, get_folder, get_item, notification, subscribe, versions
 from apps.exchange.interface import Endpoint
 from apps.keypairs import jwe
-from tests.exchange.auth.pkcs12.test_opening import PASSWORD
 from tests.fuzz.seeds import HEADER
 from tests.keypairs.devices import b64, encrypt
 
@@ -136,17 +134,6 @@ def open_jwe(data: bytes) -> None:
     assert claims.jti not in repr(claims)
 
 
-def open_certificate(data: bytes) -> None:
-    """A PKCS#12 file of a device, whose password came with it."""
-    try:
-        found = open_pkcs12(data, PASSWORD)
-    except CertificateUnusable as refused:
-        assert str(refused) == refused.code
-        return
-    assert "PRIVATE KEY" in found.pem and "PRIVATE KEY" not in repr(found)
-    assert found.expires_at > 0
-
-
 def read_offers(data: bytes) -> None:
     """A WWW-Authenticate of whatever stands at an address that a device named."""
     header = data.decode("latin-1")
@@ -161,6 +148,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "answer": read_answer,
     "autodiscover": read_autodiscover,
     "jwe": open_jwe,
-    "pkcs12": open_certificate,
     "offers": read_offers,
 }
