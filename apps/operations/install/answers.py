@@ -259,7 +259,9 @@ class Answers(_Section):
     service: Service = Service()
     administrator: Administrator = Administrator()
     settings: dict[str, str] = Field(
-        {}, description="Further lines of ens.env, NAME=VALUE (docs/settings.md); may be repeated"
+        {},
+        repr=False,
+        description="Further lines of ens.env, NAME=VALUE (docs/settings.md); may be repeated",
     )
 
     @field_validator("settings", mode="before")

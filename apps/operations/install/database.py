@@ -166,6 +166,7 @@ class CreatePostgresql:
     def _psql(self, wanted: Sequence[tuple[str, str]]) -> None:
         """As Debian's postgres account, which needs no password; SQL goes by standard input."""
         argv = ["runuser", "-u", self._admin(), "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1"]
+        argv += ["-v", "VERBOSITY=terse"]  # else a fault would be shown with its statement
         argv += ["-p", str(self.answers.database.port or 5432), "-d", "postgres"]
         for question, action in wanted:
             if not must(self.runner.run(argv, question), "database", "psql failed").out.strip():

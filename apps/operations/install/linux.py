@@ -10,7 +10,7 @@ import getpass
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -257,7 +257,8 @@ def site(answers: Answers) -> str:
     """The nginx site of this server's components."""
     prefix, servers = answers.url_prefix, []
     relay = _location("/nws/", answers.relay.port, "8m", "150s", streams=True)
-    together = answers.runs("web", "relay") and answers.host == answers.cns_host
+    together = answers.runs("web") and answers.runs("relay")
+    together = together and answers.host == answers.cns_host
     if answers.runs("web"):
         locations = [
             _location(f"{prefix}/api/ens/", answers.web.port, "512k", "30s"),
@@ -315,13 +316,14 @@ def rotation(answers: Answers) -> str:
 def _web_server(answers: Answers, own: Places, where: Tree, runner: Runner) -> list[Step]:
     if not answers.runs("web", "console", "relay"):
         return []
-    if answers.tls.certificate_file is None:
+    if answers.tls.certificate_file is None or answers.tls.key_file is None:
         return []  # the checks have said so
-    mode = Rights(0o644)
+    mode, live = Rights(0o644), answers.service.manager == "system"
+    shown = (answers.tls.certificate_file, answers.tls.key_file)
     return [
         # Passable: nginx's workers open their log anew when it is rotated.
         Directory(own.logs, Rights(0o751)),
-        Site(where.nginx, site(answers), runner, live=answers.service.manager == "system"),
+        Site(where.nginx, site(answers), runner, live, shown),
         File("Log rotation", where.logrotate, rotation(answers).encode, mode),
     ]
 
@@ -388,12 +390,16 @@ class Unit:
 
 @dataclass(frozen=True)
 class Site:
-    """nginx's site. One that nginx refuses is taken back, so that other sites go on."""
+    """nginx's site. One that nginx refuses is taken back, so that other sites go on.
+
+    `read` are the other files that nginx reads with it: when they change, it must read them anew.
+    """
 
     path: Path
     text: str = field(repr=False)
     runner: Runner
     live: bool
+    read: Sequence[Path] = ()
     title: str = "nginx site"
 
     def _file(self) -> File:
@@ -401,7 +407,15 @@ class Site:
 
     def needed(self) -> bool:
         """See Step."""
-        return self._file().needed()
+        return self._file().needed() or (self.live and not self._loaded())
+
+    def _loaded(self) -> bool:
+        """Whether nginx runs, and has read the files since they last changed."""
+        found = unit_state(self.runner, "nginx.service")
+        since = newest([self.path, *self.read])
+        return found.get("ActiveState") == "active" and not_before(
+            found.get("StateChangeTimestamp", ""), since
+        )
 
     def describe(self) -> str:
         """See Step."""
@@ -412,17 +426,39 @@ class Site:
         """See Step."""
         before = self.path.read_bytes() if self.path.exists() else None
         self._file().apply()
-        if not self.live:
-            return
-        tested = self.runner.run(["nginx", "-t", "-q"])
-        if not tested.ok:
-            if before is None:
-                self.path.unlink()
-            else:
-                write(self.path, before, Rights(0o644))
-            must(tested, "nginx", "nginx refuses the site, which was taken back")
-        done = self.runner.run(["systemctl", "reload-or-restart", "nginx.service"])
-        must(done, "nginx", "nginx was not reloaded")
+        commands = [["nginx", "-t", "-q"], ["systemctl", "reload-or-restart", "nginx.service"]]
+        for command in commands if self.live else []:
+            done = self.runner.run(command)
+            if not done.ok:
+                self._take_back(before)
+                must(done, "nginx", "nginx refuses the site, which was taken back")
+
+    def _take_back(self, before: bytes | None) -> None:
+        if before is None:
+            self.path.unlink(missing_ok=True)
+        else:
+            write(self.path, before, Rights(0o644))
+
+
+def unit_state(runner: Runner, name: str) -> dict[str, str]:
+    """What systemd says of a unit; times are `@` and Unix seconds."""
+    argv = ["systemctl", "show", "--timestamp=unix", name, "--property"]
+    argv.append(
+        "ActiveState,UnitFileState,NeedDaemonReload,ActiveEnterTimestamp,StateChangeTimestamp"
+    )
+    lines = runner.run(argv).out.splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def newest(files: Iterable[Path]) -> float:
+    """When the last of these files changed; not the time of its content, which archives bring."""
+    return max((file.stat().st_ctime for file in files if file.exists()), default=0.0)
+
+
+def not_before(stamp: str, moment: float) -> bool:
+    """Whether systemd's time stamp, in whole seconds, is not before a moment."""
+    seconds = stamp.lstrip("@")
+    return seconds.isdigit() and int(seconds) >= int(moment)
 
 
 @dataclass(frozen=True)
@@ -451,24 +487,17 @@ class Services:
     def _stale(self) -> list[str]:
         """Those that don't run, aren't enabled, or are older than unit, programs or ens.env."""
         files = [self.places.programs / file for file in release_files(self.places.programs)]
-        files += [file for file in [self.places.env_file] if file.exists()]
-        # Not the time of the content, which an archive brings along.
-        changed = max((file.stat().st_ctime for file in files), default=0.0)
+        changed = newest([*files, self.places.env_file])
         return [name for name in [_TARGET, *self.names] if not self._well(name, changed)]
 
     def _well(self, name: str, changed: float) -> bool:
-        argv = ["systemctl", "show", "--timestamp=unix", name, "--property"]
-        argv.append("ActiveState,UnitFileState,NeedDaemonReload,ActiveEnterTimestamp")
-        found = dict(
-            line.split("=", 1) for line in self.runner.run(argv).out.splitlines() if "=" in line
-        )
-        began = found.get("ActiveEnterTimestamp", "").lstrip("@")
+        found = unit_state(self.runner, name)
         return (
             found.get("ActiveState") == "active"
             and found.get("UnitFileState") == "enabled"
             and found.get("NeedDaemonReload") == "no"
-            # A target has no settings. Seconds are whole, so the same one counts as old.
-            and (name == _TARGET or (began.isdigit() and int(began) > changed))
+            # A target reads no settings.
+            and (name == _TARGET or not_before(found.get("ActiveEnterTimestamp", ""), changed))
         )
 
     def _surplus(self) -> list[str]:
@@ -476,7 +505,8 @@ class Services:
         argv = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "ens-*.service"]
         listed = [line.split() for line in self.runner.run(argv).out.splitlines()]
         found = [words[0] for words in listed if len(words) > 2 and words[2] == "active"]
-        return [name for name in found if name not in self.names]
+        ours = [name for name in found if name.endswith(".service")]
+        return [name for name in ours if name not in self.names]
 
 
 def service_commands(stale: Sequence[str], surplus: Sequence[str]) -> list[list[str]]:

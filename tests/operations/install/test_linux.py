@@ -131,6 +131,7 @@ def shown(**changed: str) -> str:
         "UnitFileState": "enabled",
         "NeedDaemonReload": "no",
         "ActiveEnterTimestamp": "@4000000000",
+        "StateChangeTimestamp": "@4000000000",
     }
     return "\n".join(f"{name}={value}" for name, value in (found | changed).items())
 
@@ -308,3 +309,54 @@ def test_a_new_release_restarts_what_runs_the_old_one(tmp_path: Path) -> None:
     step = linux.Services(["ens-beat.service"], here, long_ago)
     assert step.needed()
     assert "restart ens-beat.service" in step.describe()
+
+
+def test_nginx_reads_what_changed_since_it_last_did(tmp_path: Path) -> None:
+    site, certificate = tmp_path / "ens.conf", tmp_path / "tls.pem"
+    certificate.touch()
+
+    def step(**changed: str) -> linux.Site:
+        runs = Recorder(lambda _: Completed(0, shown(**changed)))
+        return linux.Site(site, "text", runs, live=True, read=[certificate])
+
+    assert step().needed()
+    step().apply()
+    assert not step().needed()
+    # It was killed before the reload, the certificate was renewed, or nginx is down.
+    assert step(StateChangeTimestamp="@1600000000").needed()
+    assert step(ActiveState="failed").needed()
+
+
+def test_a_site_that_can_not_be_loaded_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "ens.conf"
+    down = Recorder(lambda argv: Completed(1, "", "down") if "reload-or-restart" in argv else None)
+    with pytest.raises(StepFailed):
+        linux.Site(path, "new", down, live=True).apply()
+    assert not path.exists()
+
+
+def test_root_runs_no_management_command_itself(tls: dict[str, str]) -> None:
+    """What it made on the way (a database, folders) the services could not open."""
+    made = make({"link_address": LINK, "cns.url": "https://cns.example.com", **tls})
+    described = [step.describe() for step in linux.plan(made, Recorder(), None).steps]
+    commands = [line for text in described for line in text.splitlines() if "manage.py" in line]
+    assert len(commands) == 4
+    assert all(line.startswith("run runuser -u ens -- ") for line in commands)
+
+
+def test_a_relay_of_its_own_has_no_group_and_no_channel_key(
+    tmp_path: Path, tls: dict[str, str]
+) -> None:
+    given = {"components": "relay", "cns.url": "https://a.cns.example.com", "link_address": ""}
+    made = trial(tmp_path, tls, **given)
+    plan = linux.plan(made, Recorder(), None)
+    titles = {step.title for step in plan.steps}
+    assert not titles & {"Secure channel key", common.First.title}
+    assert set(linux.units(made)) == {"ens.target", "ens-relay.service"}
+    assert linux.site(made).count("server_name a.cns.example.com;") == 1
+    # Nor does a web server alone serve a relay, though it may be at the same address.
+    web = trial(tmp_path, tls, **{"components": "web", "cns.url": "https://ens.example.com"})
+    assert "/nws/" in linux.site(made) and "/nws/" not in linux.site(web)
+    for title in ("TLS certificate", "Settings"):
+        (check,) = [one for one in plan.checks if one.title == title]
+        check.run()
