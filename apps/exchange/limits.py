@@ -33,6 +33,7 @@ from typing import Final
 
 from apps.exchange.errors import (
     AddressForbidden,
+    CredentialsExpired,
     ExchangeError,
     ServerBusy,
     TlsRefused,
@@ -287,7 +288,7 @@ class LimitedServer:
             if ends - began >= _FAIR_S:
                 host.unanswered(account)
             raise
-        except (AddressForbidden, TlsRefused):
+        except (AddressForbidden, TlsRefused, CredentialsExpired):
             raise
         except ExchangeError:
             host.answered(account, time.monotonic() - began)

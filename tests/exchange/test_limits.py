@@ -9,6 +9,7 @@ import pytest
 
 from apps.exchange import limits, places
 from apps.exchange.errors import (
+    CredentialsExpired,
     CredentialsRefused,
     ExchangeError,
     MailboxMoving,
@@ -234,6 +235,19 @@ async def test_a_refusal_is_an_answer_too(
     assert await ask(server) == refusal.code
     inner.error = None
     assert await ask(server, who=BEN) == "ok"
+
+
+async def test_what_was_not_sent_is_no_answer(
+    server: LimitedServer, inner: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "_OPEN_S", 0.1)
+    inner.error = Unreachable()
+    assert [await ask(server, who=user(n % 2)) for n in range(5)] == ["unreachable"] * 5
+    await asyncio.sleep(0.11)
+    inner.error = CredentialsExpired()
+    assert await ask(server) == "credentials_expired"
+    inner.error = None
+    assert await ask(server, who=BEN) == "breaker_open"
 
 
 async def test_one_mailbox_that_never_answers_closes_nothing(

@@ -104,6 +104,10 @@ class UserConnection:
             raise DeadlineExceeded from None
         try:
             return await self._post(call)
+        except (CredentialsRefused, LoginImpossible):
+            # What worked so far doesn't any more: from the beginning, next time.
+            self._logged_in, self._scheme, self._each_request = False, None, False
+            raise
         finally:
             self._turn.release()
 
@@ -161,7 +165,15 @@ class UserConnection:
             self._scheme, self._each_request = scheme, True
             return check_refusal(answer, scheme)
         for _ in range(_ATTEMPTS):
-            found = await self._shake_hands(scheme, call, hasty=hasty)
+            from_before = scheme == "negotiate" and self._tickets.held
+            try:
+                found = await self._shake_hands(scheme, call, hasty=hasty)
+            except CredentialsRefused:
+                if not from_before:
+                    raise
+                # Old tickets may be for a key that the server has changed; no password was tried.
+                await _in_thread(_threads, self._tickets.close, call.left())
+                continue
             if found is not None:
                 return found
         raise Unreachable("connection_lost")
