@@ -280,6 +280,10 @@ class Answers(_Section):
             raise ValueError("cns.proxy_user is missing: Basic needs one")
         if (self.tls.certificate_file is None) is not (self.tls.key_file is None):
             raise ValueError("tls.certificate_file and tls.key_file go together")
+        if self.runs("web") and self.runs("console"):
+            shared = set(self.web.listen) & set(self.console.listen)
+            if shared:
+                raise ValueError(f"console.listen: the web server has {min(shared)} already")
         if self.root is not None and self.service.manager != "none":
             raise ValueError('root goes with service.manager = "none" only')
         if self.runs("relay") and not self.cns.url:

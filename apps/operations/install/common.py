@@ -26,7 +26,7 @@ from apps.cns.channel import ChannelUnusable, load_channel
 from apps.operations.config_xml import MAX_BYTES, ConfigRefused, Configuration, unseal
 from apps.operations.install import env_file
 from apps.operations.install.answers import Answers
-from apps.operations.install.files import File, Rights, write
+from apps.operations.install.files import File, Rights, read_own, write
 from apps.operations.install.runner import Completed, Runner, must
 from apps.operations.install.steps import Check, Step, StepFailed
 from apps.vault.master import MasterKeyInvalid, MasterKeys
@@ -358,7 +358,7 @@ class Made:
             part.unlink(missing_ok=True)  # of a run that was killed; nothing was sealed with it
             done = self._manage.run(self._command, environment={self._setting: str(part)})
             must(done, "key_not_made", f"{self._path} was not made")
-            write(self._path, part.read_bytes(), self._rights)
+            write(self._path, read_own(part), self._rights)
         except OSError as error:
             reason = type(error).__name__
             raise StepFailed("key_not_made", f"{self._path} was not made ({reason})") from None

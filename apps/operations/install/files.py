@@ -99,6 +99,17 @@ def write(path: Path, content: bytes, rights: Rights) -> None:
         raise _not_written(path, error) from None
 
 
+def read_own(path: Path) -> bytes:
+    """A file among what the service account owns: a link there could lead root anywhere.
+
+    Raises:
+        OSError: it can't be read, or is a link.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
 def _not_written(path: Path, error: Exception) -> StepFailed:
     reason = type(error).__name__
     return StepFailed("file_not_written", f"{path} can't be written ({reason})")

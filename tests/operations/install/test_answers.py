@@ -71,6 +71,7 @@ def test_options_are_text_and_lists_are_by_comma() -> None:
         ({"tls.key_file": "key.pem"}, "go together"),
         ({"root": "somewhere"}, "service.manager"),
         ({"components": "web,relay"}, "cns.url"),
+        ({"console.listen": "443"}, "console.listen"),
         ({"settings": {"PATH": "x"}}, "ENS_"),
         ({"settings": {"ENS_X\nENS_DEBUG": "1"}}, "ENS_"),
         ({"service.account": "ens ens"}, "service.account"),

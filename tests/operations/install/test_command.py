@@ -65,6 +65,15 @@ def test_options_win_and_add_to_the_files_settings(
         call_command("ens_install", first=True, setting=["nonsense"])
 
 
+def test_an_interrupted_run_ends_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "install", interrupted)
+    with pytest.raises(CommandError, match="run it again"):
+        call_command("ens_install", first=True)
+
+
 def test_a_failed_diagnosis_is_told_from_a_failed_installation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

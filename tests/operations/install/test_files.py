@@ -69,6 +69,15 @@ def test_an_account_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert str(Rights(0o700, "root", "ens")) == "0700, root:ens"
 
 
+@posix
+def test_a_link_among_what_the_service_owns_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("root's")
+    (tmp_path / "key").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError):
+        files.read_own(tmp_path / "key")
+    assert files.read_own(tmp_path / "secret") == b"root's"
+
+
 def test_programs_are_those_of_a_release(tmp_path: Path) -> None:
     source, location = tmp_path / "from", tmp_path / "to"
     kept = ["manage.py", "apps/vault/master.py", "deploy/linux/ens.target.in", "docs/lab.md"]

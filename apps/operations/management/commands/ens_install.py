@@ -80,6 +80,8 @@ class Command(BaseCommand):
             well = main.install(wish, given, SystemRunner(), self.stdout.write)
         except (AnswersInvalid, StepFailed) as error:
             raise CommandError(str(error)) from None
+        except (KeyboardInterrupt, EOFError):
+            raise CommandError("interrupted; run it again, and it goes on from here") from None
         if not well:
             raise SystemExit(3)
 
