@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.db import transaction
 
 from apps.devices import registry
 from apps.devices.models import Device
@@ -67,6 +68,7 @@ class Company:
             smtp_domains=["corp.localhost"],
         )
 
+    @transaction.atomic
     def enrol(self, push_token: str = "ab" * 32) -> Device:
         system, url = mail_system_for(self.system.og, None, ADDRESS)
         assert (system, url) == (self.system, "")

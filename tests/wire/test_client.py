@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from apps.wire import client as client_module
 from apps.wire.client import Client, Request, Tls
@@ -80,6 +82,33 @@ async def test_connections_are_kept_and_nothing_of_the_last_request_sticks(
     assert [seen.method for seen in site.requests] == ["POST", "GET", "DELETE", "POST"]
     assert all("authorization" not in seen.headers for seen in site.requests[1:])
     assert all(seen.body == b"" for seen in site.requests[1:])
+
+
+async def test_an_answer_tells_of_its_connection_where_that_is_asked(
+    authority: Authority, client: Client
+) -> None:
+    context, spki = authority.context()
+    tls = Tls(authority.pem)
+    async with http_site(echo, context) as site:
+        asking = Request("GET", site.url("/1"), tls=tls, ask_peer=True)
+        for _ in range(2):
+            first = (await client.perform(asking)).peer
+            assert first is not None and first.new
+            shown = x509.load_pem_x509_certificate(first.certificate.encode()).public_key()
+            assert shown.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == spki
+            again = (await client.perform(asking)).peer
+            assert again is not None and (again.new, again.certificate) == (False, "")
+            assert (await client.perform(Request("GET", site.url("/2"), tls=tls))).peer is None
+            # A connection that is made anew tells of its certificate, too.
+            await client.close()
+            client = Client()
+        await client.close()
+    async with http_site(echo) as site:
+        in_clear = plain(site.url(scheme="http"), ask_peer=True)
+        client = Client()
+        peer = (await client.perform(in_clear)).peer
+        assert peer is not None and (peer.new, peer.certificate) == (True, "")
+        await client.close()
 
 
 async def test_an_unknown_ca_and_a_wrong_name_are_refused(

@@ -56,7 +56,8 @@ def free_port() -> int:
 
 
 def binary(name: str) -> str:
-    """One of OpenLDAP's programs; skips where it is absent."""
+    """One of OpenLDAP's programs; skips where it, or our LDAP library, is absent."""
+    pytest.importorskip("bonsai", reason="bonsai is not installed")
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
     if found is None:
         pytest.skip("no OpenLDAP on this machine")
