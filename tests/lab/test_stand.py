@@ -94,7 +94,8 @@ def test_a_program_that_is_replaced_may_end_in_good_order(
 ) -> None:
     polite = """
 import pathlib, signal, time
-signal.signal(getattr(signal, "SIGBREAK", signal.SIGTERM), lambda *_: exit(print("bye", flush=True)))
+asked = getattr(signal, "SIGBREAK", signal.SIGTERM)
+signal.signal(asked, lambda *_: exit(print("bye", flush=True)))
 pathlib.Path("ready").touch()
 time.sleep(600)
 """
