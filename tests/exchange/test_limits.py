@@ -18,8 +18,9 @@ from apps.exchange.errors import (
     TooManyObjects,
     Unreachable,
 )
-from apps.exchange.interface import Credentials, Described, Endpoint
+from apps.exchange.interface import Credentials, Described, Endpoint, Proof, Reach
 from apps.exchange.limits import LimitedServer
+from apps.wire.proxy import Proxy
 
 ANNA = Credentials("basic", "anna", "x")
 BEN = Credentials("basic", "ben", "x")
@@ -35,6 +36,15 @@ class Server:
         self.most = 0
         self.error: ExchangeError | None = None
         self.takes_s = 0.0
+        self.broken: set[str] = set()
+
+    async def prove(self, endpoint: Endpoint, *_: object) -> Proof:
+        if endpoint.url in self.broken:
+            raise ServerBusy(60.0, of_host=True)
+        return Proof("inbox")
+
+    async def discover(self, system: Reach, *_: object) -> str:
+        return "https://slow.example/EWS/Exchange.asmx"
 
     async def describe(self, endpoint: Endpoint, *_: object) -> Described:
         self.calls += 1
@@ -201,6 +211,53 @@ async def test_nobody_is_left_alone_for_an_hour_because_of_one_answer(
     with pytest.raises(ServerBusy) as caught:
         await server.describe(SLOW, BEN, [], True, 5.0)
     assert caught.value.back_off_s <= 60.0
+
+
+async def prove(server: LimitedServer, endpoint: Endpoint, who: Credentials) -> str:
+    try:
+        await server.prove(endpoint, who, "anna@example.com", 5.0)
+    except ExchangeError as error:
+        return error.code
+    return "ok"
+
+
+async def test_what_strangers_name_on_a_host_does_not_close_it(
+    server: LimitedServer, inner: Server
+) -> None:
+    ews, trap = "https://mail.example/EWS/Exchange.asmx", "https://mail.example/stopped"
+    inner.broken = {trap}
+    for number in range(5):
+        assert await prove(server, Endpoint(trap), user(number)) == "server_busy"
+    assert await prove(server, Endpoint(ews), BEN) == "ok"
+    assert await ask(server, Endpoint(ews), who=BEN) == "ok"
+    # Whichever other path they choose next.
+    calls = len(server._hosts)
+    assert await prove(server, Endpoint(f"{trap}/again"), BEN) == "server_busy"
+    assert len(server._hosts) == calls
+
+
+async def test_one_groups_proxy_that_fails_closes_the_host_for_no_other(
+    server: LimitedServer, inner: Server
+) -> None:
+    url = "https://mail.example/EWS/Exchange.asmx"
+    inner.broken = {url}
+    by_proxy = Endpoint(url, proxy=Proxy("proxy.example", 8080))
+    for number in range(5):
+        assert await prove(server, by_proxy, user(number)) == "server_busy"
+    inner.broken = set()
+    assert await prove(server, by_proxy, BEN) == "server_busy"
+    assert await prove(server, Endpoint(url), BEN) == "ok"
+
+
+async def test_nobody_can_list_a_host_that_is_another_groups_autodiscover(
+    server: LimitedServer, inner: Server
+) -> None:
+    host = Endpoint("https://mail-system-7/EWS/Exchange.asmx")
+    inner.broken = {host.url}
+    for number in range(5):
+        assert await prove(server, host, user(number)) == "server_busy"
+    reach = Reach("mail-system-7", Endpoint(""), lambda url: url)
+    assert await server.discover(reach, BEN, "ben@example.com", 5.0)
 
 
 async def test_a_server_that_does_not_answer_is_called_by_one_at_a_time(

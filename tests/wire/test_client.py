@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from apps.wire import client as client_module
-from apps.wire.client import Client, Request, Tls
+from apps.wire.client import Client, Request, Tls, status_and_headers
 from apps.wire.errors import (
     AddressRefused,
     ConnectFailed,
@@ -42,6 +42,19 @@ async def never(_seen: Seen) -> bytes:
 
 def plain(url: str, **options: object) -> Request:
     return Request(url=url, schemes=("http",), **({"method": "GET"} | options))  # type: ignore[arg-type]
+
+
+def test_headers_that_come_again_and_again_cost_no_more_than_others() -> None:
+    """All that libcurl takes of them, 300 KB, would else hold up everybody for half a second."""
+
+    def seconds(lines: int) -> float:
+        head = [b"HTTP/1.1 200 OK\r\n", *[b"a:b\r\n"] * lines]
+        began = time.process_time()
+        status_and_headers(head)
+        return time.process_time() - began
+
+    assert status_and_headers([b"HTTP/1.1 200 OK\r\n", b"A: b\r\n", b"a:c\r\n"])[1] == {"a": "b, c"}
+    assert min(seconds(60_000) for _ in range(3)) < 7 * min(seconds(15_000) for _ in range(3))
 
 
 async def test_a_post_over_tls_with_a_private_ca(authority: Authority, client: Client) -> None:

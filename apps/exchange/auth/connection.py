@@ -253,10 +253,10 @@ async def _in_thread(
     asked = asyncio.get_running_loop().run_in_executor(threads, step)
     try:
         async with asyncio.timeout(seconds):
-            return await asyncio.shield(asked)
+            # One that has not begun is called off: it would try a password that nobody waits for,
+            # and nobody would learn that it is wrong.
+            return await asked
     except TimeoutError:
-        # Nobody asks for its outcome any more.
-        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise LoginImpossible("kdc_unreachable", transient=True) from None
 
 

@@ -24,7 +24,7 @@ from apps.operations.install.web_config import Gateway, Place, Served, web_confi
 from apps.subscriptions.webhook_url import MAX_URL_LENGTH
 from tests.announce.test_webhook import envelope
 from tests.operations.install import fastcgi
-from tests.operations.install.deployment import HOST, Deployment, clean, make
+from tests.operations.install.deployment import HOST, Deployment, clean
 
 PREFIX = "/MailNotificationService/api/ens"
 # Real module, but for what it asks of Windows' kernel to watch files.
@@ -116,11 +116,6 @@ def test_paths_with_blanks_umlauts_and_ampersands_arrive_whole() -> None:
 
 
 # --- what it starts --------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
-    return make(tmp_path_factory.mktemp("iis") / "ENS & Söhne")
 
 
 def ask(port: int, method: str, target: str, headers: Mapping[str, str], body: str = "") -> Any:

@@ -246,7 +246,8 @@ def test_web_and_relay_may_share_a_port(
         ({"service.account": "EXAMPLE\\anna"}, "account"),
         ({"link_address": f"https://{HOST}/api/ens"}, "iis_name"),
         ({"iis.gateway": "wfastcgi"}, "wfastcgi_missing"),
-        ({"console.listen": "443"}, "same_port"),
+        # IIS listens on all addresses of a port.
+        ({"console.listen": "192.0.2.1:443"}, "same_port"),
     ],
 )
 def test_what_can_not_be_is_said_before_anything_is_changed(
