@@ -1,0 +1,93 @@
+"""Replaying the list of blocks and revocations (apps/revocations.py) onto an older database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.apps import apps
+from django.utils import timezone
+
+from apps.revocations import Entry
+
+# Servers' clocks differ, and an entry is written after its commit; all can be replayed twice.
+_BEFORE: Final = timedelta(minutes=10)
+
+
+def replay(entries: Iterable[Entry], since: datetime | None) -> Counter[str]:
+    """Do again, in their order, what was blocked and revoked since a backup was made.
+
+    `since` None: all of them. Returns how many were done by kind; `unknown` counts those that mean
+    nothing here (a token or a group that came after the backup, or is another deployment's).
+    """
+    done: Counter[str] = Counter()
+    for entry in sorted(entries, key=lambda each: each.at):
+        if since is None or entry.at >= since - _BEFORE:
+            did = _DOES[entry.what](entry.facts)
+            done[entry.what if did else "unknown"] += 1
+    return done
+
+
+def _block(facts: dict[str, str]) -> bool:
+    from apps.devices import blocks, registry
+    from apps.devices.models import DeviceState
+    from apps.subscriptions import wakeups
+
+    scope, names = facts["scope"], _names(facts)
+    if not names or not _is_group(scope):
+        return False
+    blocks.add(scope, names, reason=facts["reason"][:40])
+    for device in list(blocks.devices_named(scope, names)):
+        if registry.move(device.id, DeviceState.BLOCKED, facts["reason"][:40]):
+            registry.disarm(device.id)
+        wakeups.answered(device.id)
+    return True
+
+
+def _unblock(facts: dict[str, str]) -> bool:
+    from apps.devices import blocks, registry
+    from apps.devices.models import DeviceState
+
+    scope, names = facts["scope"], _names(facts)
+    if not names or not _is_group(scope):
+        return False
+    blocks.lift(scope, names)
+    held = blocks.devices_named(scope, names).filter(state=DeviceState.BLOCKED)
+    for device in list(held.select_related("og")):
+        if not blocks.listed(device.og, blocks.names_of(device)):
+            registry.unblock(device.id)
+    return True
+
+
+def _is_group(scope: str) -> bool:
+    from apps.tenants.models import OrganizationGroup
+
+    return OrganizationGroup.objects.filter(path=scope).exists()
+
+
+def _names(facts: dict[str, str]) -> list[tuple[str, str]]:
+    known = facts["kind"] in ("uem", "eas", "push-token") and len(facts["value"]) == 64
+    return [(facts["kind"], facts["value"])] if known else []
+
+
+def _revoke(label: str, column: str, fact: str) -> Callable[[dict[str, str]], bool]:
+    def revoke(facts: dict[str, str]) -> bool:
+        if not apps.is_installed(f"apps.{label.partition('.')[0]}"):
+            return False
+        rows = apps.get_model(label)._default_manager.filter(**{column: facts[fact]})
+        rows.filter(revoked_at=None).update(revoked_at=timezone.now())
+        return rows.exists()
+
+    return revoke
+
+
+_DOES: Final[dict[str, Callable[[dict[str, str]], bool]]] = {
+    "block": _block,
+    "unblock": _unblock,
+    "api_token": _revoke("tenants.ApiToken", "token_hash", "hash"),
+    "admin_token": _revoke("administrators.AdminApiToken", "token_hash", "hash"),
+    "secure_channel": _revoke("cns.SecureChannelKey", "thumbprint", "thumbprint"),
+    "relay_deployment": _revoke("relay.Deployment", "thumbprint", "thumbprint"),
+}

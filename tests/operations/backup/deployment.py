@@ -1,0 +1,89 @@
+"""Installations on databases of their own, in processes of their own, as operators have them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+ROOT = Path(__file__).resolve().parents[3]
+PASSWORD = "Wild geese over 7 lakes"
+
+
+def url_of(database: dict[str, Any]) -> str:
+    """What tests/postgres.py has made, as `ENS_DATABASE_URL` names it."""
+    login = f"{database['USER']}:{quote(database['PASSWORD'])}"
+    return f"postgres://{login}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+
+
+class Deployment:
+    """An installation in `home`; SQLite unless a database URL is given."""
+
+    def __init__(self, home: Path, database_url: str = "", master_key: Path | None = None) -> None:
+        home.mkdir()
+        self.home = home
+        self.master_key = home / "master.key"
+        if master_key is not None:
+            self.master_key.write_bytes(master_key.read_bytes())
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ENS_")}
+        (home / "ens.env").write_text(
+            "ENS_SECRET_KEY=" + "r" * 40 + "\n"
+            "ENS_LINK_ADDRESS=https://ens.example.com/MailNotificationService/api/ens\n"
+            f"ENS_MASTER_KEY_FILE={self.master_key.as_posix()}\n"
+            f"ENS_DATA_DIR={(home / 'data').as_posix()}\n"
+            "ENS_ROLES=device-api,notify,console,relay\nENS_RELAY_AUDIENCE=https://cns.example.com\n"
+        )
+        (home / "ens.env").chmod(0o600)
+        (home / "password").write_text(PASSWORD + "\n")
+        self.environment = kept | {
+            "ENS_ENV_FILE": str(home / "ens.env"),
+            "DJANGO_SETTINGS_MODULE": "ens_project.settings",
+            "PYTHONUTF8": "1",
+        }
+        if database_url:
+            self.environment["ENS_DATABASE_URL"] = database_url
+        if master_key is None:
+            self.manage("ens_master_key")
+        self.manage("migrate", "--verbosity", "0")
+
+    def manage(self, *words: str, fails: bool = False) -> str:
+        """Run a command; what it printed, or its complaint where it is to fail."""
+        return self._run([str(ROOT / "manage.py"), *words], "", fails=fails)
+
+    def inside(self, code: str, **facts: Any) -> Any:
+        """Run Python lines with this installation's settings; `facts` in, `answer` out."""
+        head = "import json, sys, django\ndjango.setup()\nfacts = json.load(sys.stdin)\nanswer = None\n"
+        tail = "\nprint('answer:' + json.dumps(answer, default=str))\n"
+        printed = self._run(["-c", head + code + tail], json.dumps(facts))
+        return json.loads(printed.rpartition("answer:")[2])
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command and don't wait for it."""
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "manage.py"), *words],
+            cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
+        )  # fmt: skip
+
+    def backup(self, file: Path) -> str:
+        return self.manage("ens_backup", "--to", str(file), *self.password())
+
+    def restore(self, file: Path, *more: str, fails: bool = False) -> str:
+        words = ["ens_restore", "--from", str(file), *self.password(), *more]
+        return self.manage(*words, fails=fails)
+
+    def password(self) -> list[str]:
+        return ["--password-file", str(self.home / "password")]
+
+    def _run(self, words: list[str], text: str, *, fails: bool = False) -> str:
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=ROOT, env=self.environment, input=text, capture_output=True, text=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        return done.stderr if fails else done.stdout
