@@ -27,9 +27,7 @@ log = logging.getLogger(__name__)
 FILE_NAME: Final = "revocations.jsonl"
 _LONGEST_LINE: Final = 2000
 
-What = Literal[
-    "block", "unblock", "api_token", "admin_token", "secure_channel", "relay_deployment"
-]
+What = Literal["block", "unblock", "api_token", "admin_token", "secure_channel", "relay_deployment"]
 # Which facts a line of each kind has, all of them texts.
 _FACTS: Final[dict[str, frozenset[str]]] = {
     "block": frozenset({"kind", "value", "scope", "reason"}),

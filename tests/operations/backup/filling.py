@@ -27,6 +27,7 @@ from apps.relay.models import Deployment
 from apps.relay.providers import Checked
 from apps.subscriptions import way
 from apps.subscriptions.models import RefusedCredential, Subscription
+from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants import tokens
 from apps.tenants.groups import create_group
 from apps.tenants.inherited import override
@@ -48,7 +49,7 @@ def fill() -> dict[str, Any]:
     """A bit of everything; returns what the test must know."""
     og = create_group("Example")
     below = create_group("Sälë", og)
-    override(og, "subscriptions", {"proof_hours": 12})
+    override(og, SubscriptionSettings, proof_hours=12)
     system = add_mail_system(og, "Exchange", ["mail.example.com"], default_ews_url=URL)
     system.proxy_url, system.proxy_auth = "http://proxy.example.com:3128", "basic"
     way.seal_proxy_login(system, "canary", SECRETS["proxy password"])
@@ -57,9 +58,10 @@ def fill() -> dict[str, Any]:
     service.rotate()
     _devices(below, system)
     relay = Deployment.objects.create(name="here", thumbprint="t" * 43, certificate="…")
-    checked = Checked(SECRETS["push app"].encode(), {"key_id": "ABC"}, None)
+    checked = Checked(SECRETS["push app"].encode(), None, {"key_id": "ABC"})
     push_apps.store("apns", "com.example.mail", "apns", checked, sandbox=False)
     relay.push_apps.set(list(relay.push_apps.model.objects.all()))
+    site.save_proxy(site.site_row(), "http://proxy.example.com:3128", "basic", ("a", "canary"))
     row, _ = keys.make("here", SecureChannelKey.Use.NEXT)
     keys.put_into_use(row)
     audit.record(
@@ -118,9 +120,7 @@ def opened() -> dict[str, Any]:
     from apps.relay.models import PushApp
     from apps.tenants.models import MailSystem, OrganizationGroup
 
-    device = Device.objects.get(
-        mailbox__user_hmac=registry.user_hmac(SECRETS["address"])
-    )
+    device = Device.objects.get(mailbox__user_hmac=registry.user_hmac(SECRETS["address"]))
     (factor,) = Authenticator.objects.all()
     system = MailSystem.objects.get()
     row = keys.current()
@@ -128,11 +128,13 @@ def opened() -> dict[str, Any]:
     og = OrganizationGroup.objects.get(name="Sälë")
     signer = signing.current(og)
     assert signer is not None
+    proxy = way.proxy_of(system)
+    assert proxy is not None
     return {
         "push token": registry.push_token(device),
         "ids": dict(registry.identity(device)).get("uem_id"),
         "totp": SecondFactorAdapter().decrypt(factor.data["secret"]),
-        "proxy": way.proxy_of(system).password,
+        "proxy": proxy.password,
         "push app": push_apps.opened(PushApp.objects.get()).credentials.decode(),
         "signing": bool(signer.sign(b"x")),
     }

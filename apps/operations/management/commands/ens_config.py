@@ -50,7 +50,10 @@ class Command(BaseCommand):
             if options["action"] == "export":
                 self._export(options)
             else:
-                content = config_xml.unseal(files.read(options["file"], config_xml.MAX_BYTES), files.password(options["password_file"]))
+                content = config_xml.unseal(
+                    files.read(options["file"], config_xml.MAX_BYTES),
+                    files.password(options["password_file"]),
+                )
                 if options["action"] == "show":
                     self._show(content)
                 else:

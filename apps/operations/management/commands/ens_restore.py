@@ -74,8 +74,8 @@ class Command(BaseCommand):
             with transaction.atomic():
                 restore.lift_time_limits()
                 backup.restore()
-                asked = _ask_everybody(about.created)
                 done = replay(entries, about.created)
+                asked = _ask_everybody(about.created)
                 _audit({"backup_of": about.created.isoformat(), "replayed": sum(done.values())})
         for label, rows in about.rows.items():
             self.stdout.write(f"{label}: {rows}")
