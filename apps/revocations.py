@@ -109,7 +109,7 @@ def _entry(line: bytes) -> Entry | None:
     texts = all(isinstance(value, str) for value in content.values())
     if version != 1 or known != content.keys() or not texts or at.tzinfo is None:
         return None
-    return Entry(at, what, content)  # type: ignore[arg-type]
+    return Entry(at, what, content)
 
 
 @contextmanager

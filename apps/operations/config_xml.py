@@ -32,7 +32,7 @@ from apps.cns.models import SecureChannelKey
 from apps.cns.site import CnsNotConfigured, current_site
 from apps.operations import password_key, secure_channel
 from apps.operations.device_actions import By
-from apps.operations.password_key import N, N_READ, P, R, SALT_BYTES
+from apps.operations.password_key import N_READ, SALT_BYTES, N, P, R
 from apps.tenants.models import OrganizationGroup
 
 VERSION: Final = "1"

@@ -88,10 +88,10 @@ def _replace(path: Path, fresh: Path) -> None:
             raise ctypes.WinError()
         return
     before = path.stat()
-    os.chmod(fresh, before.st_mode & 0o777)
+    fresh.chmod(before.st_mode & 0o777)
     if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
         os.chown(fresh, before.st_uid, before.st_gid)
-    os.replace(fresh, path)
+    fresh.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

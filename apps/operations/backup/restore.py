@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
 
-from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 from django.core.management.color import no_style
 from django.core.serializers.base import DeserializationError
 from django.core.serializers.python import Deserializer
-from django.db import connection, models, transaction
+from django.db import connection, models
 from django.db.models.sql.subqueries import InsertQuery
 
 from apps.operations.backup import tables

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from apps.operations.password_key import CHECK_BYTES, N, N_READ, SALT_BYTES, P, R, derive
+from apps.operations.password_key import CHECK_BYTES, N_READ, SALT_BYTES, N, P, R, derive
 
 MAGIC: Final = b"ENS-BACKUP-1\n"
 PART_BYTES: Final = 1024 * 1024

@@ -1,4 +1,4 @@
-"""Which tables are in a backup, and why others are not. A new model must be named here: a test asks.
+"""Which tables are in a backup, and why others are not. Each model is named here: a test asks.
 
 A restore brings back devices, not credentials: whatever opens credentials, or says what is going
 on at this moment, stays out.

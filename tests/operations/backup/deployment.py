@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,14 +22,19 @@ def url_of(database: dict[str, Any]) -> str:
 
 
 class Deployment:
-    """An installation in `home`; SQLite unless a database URL is given."""
+    """An installation in `home`, migrated and empty; SQLite unless a database URL is given.
 
-    def __init__(self, home: Path, database_url: str = "", master_key: Path | None = None) -> None:
+    `like`: with the master key, and on SQLite a copy of the tables, of another one.
+    """
+
+    def __init__(self, home: Path, database_url: str = "", like: Deployment | None = None) -> None:
         home.mkdir()
         self.home = home
         self.master_key = home / "master.key"
-        if master_key is not None:
-            self.master_key.write_bytes(master_key.read_bytes())
+        if like is not None:
+            self.master_key.write_bytes(like.master_key.read_bytes())
+            if not database_url:
+                shutil.copytree(like.home / "data", home / "data")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ENS_")}
         (home / "ens.env").write_text(
             "ENS_SECRET_KEY=" + "r" * 40 + "\n"
@@ -46,9 +52,10 @@ class Deployment:
         }
         if database_url:
             self.environment["ENS_DATABASE_URL"] = database_url
-        if master_key is None:
+        if like is None:
             self.manage("ens_master_key")
-        self.manage("migrate", "--verbosity", "0")
+        if like is None or database_url:
+            self.manage("migrate", "--verbosity", "0")
 
     def manage(self, *words: str, fails: bool = False) -> str:
         """Run a command; what it printed, or its complaint where it is to fail."""
@@ -56,7 +63,9 @@ class Deployment:
 
     def inside(self, code: str, **facts: Any) -> Any:
         """Run Python lines with this installation's settings; `facts` in, `answer` out."""
-        head = "import json, sys, django\ndjango.setup()\nfacts = json.load(sys.stdin)\nanswer = None\n"
+        head = "import json, sys, django\ndjango.setup()\n"
+        head += "facts, answer = json.load(sys.stdin), None\n"
+        head += "from tests.operations.backup.filling import *\n"
         tail = "\nprint('answer:' + json.dumps(answer, default=str))\n"
         printed = self._run(["-c", head + code + tail], json.dumps(facts))
         return json.loads(printed.rpartition("answer:")[2])

@@ -6,32 +6,37 @@ import hashlib
 import json
 import uuid
 from base64 import b64encode
+from io import StringIO
 from typing import Any
 
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from apps.administrators import accounts, api_tokens
 from apps.administrators.adapters import SecondFactorAdapter
 from apps.administrators.roles import Role
 from apps.audit import service as audit
+from apps.audit.models import AuditEntry
 from apps.cns import keys, site
 from apps.cns.models import SecureChannelKey
-from apps.devices import blocks, registry
-from apps.devices.models import Device
+from apps.devices import registry
+from apps.devices.models import Block, Device, Mailbox
 from apps.devices.registry import Description
 from apps.history import stories
 from apps.keypairs import sealing, service, signing
+from apps.keypairs.models import KeyPair, SealedCredential
 from apps.operations.backup import tables
 from apps.relay import push_apps
 from apps.relay.models import Deployment
 from apps.relay.providers import Checked
 from apps.subscriptions import way
-from apps.subscriptions.models import RefusedCredential, Subscription
+from apps.subscriptions.models import RefusedCredential, Subscription, WakeUp
 from apps.subscriptions.settings import SubscriptionSettings
 from apps.tenants import tokens
 from apps.tenants.groups import create_group
 from apps.tenants.inherited import override
 from apps.tenants.mail_systems import add_mail_system
+from apps.vault.wrapping import wrap
 
 URL = "https://mail.example.com/EWS/Exchange.asmx"
 SECRETS = {
@@ -138,6 +143,46 @@ def opened() -> dict[str, Any]:
         "push app": push_apps.opened(PushApp.objects.get()).credentials.decode(),
         "signing": bool(signer.sign(b"x")),
     }
+
+
+def many(number: int) -> None:
+    """So many phones, that a run takes long enough to be killed."""
+    one = Device.objects.order_by("created_at").last()
+    assert one is not None
+    rows = []
+    for _ in range(number):
+        pk = uuid.uuid4()
+        sealed = wrap(b"token", table="devices_device", row=str(pk), purpose="push-token")
+        row = Device(id=pk, og_id=one.og_id, mailbox_id=one.mailbox_id, platform="ios", app_id="x")
+        row.push_token_hmac, row.push_token_sealed = pk.hex, sealed
+        rows.append(row)
+    Device.objects.bulk_create(rows, batch_size=500)
+
+
+def state(token: str, admin_token: str) -> dict[str, Any]:
+    """What a restore is to have made of it."""
+    return {
+        "devices": sorted(Device.objects.values_list("state", "proved_at")),
+        "silent": Device.objects.filter(state="active", silent_since=None).count(),
+        "served": Mailbox.objects.exclude(current_subscription=None).count(),
+        "keys": KeyPair.objects.count() + SealedCredential.objects.count(),
+        "subscriptions": Subscription.objects.exclude(state="ended").count(),
+        "woken": WakeUp.objects.count(),
+        "token": tokens.authenticate(token) is not None,
+        "admin_token": api_tokens.authenticate(admin_token) is not None,
+        "blocks": Block.objects.count(),
+        "audited": AuditEntry.objects.filter(action__startswith="deployment.re").count(),
+    }
+
+
+def run(*words: str) -> str:
+    """Run a command; what it printed, or its complaint."""
+    said = StringIO()
+    try:
+        call_command(*words, stdout=said)
+    except CommandError as error:
+        return f"refused: {error}"
+    return said.getvalue()
 
 
 def _text(value: Any) -> str:

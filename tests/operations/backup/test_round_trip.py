@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +15,18 @@ from tests.operations.backup.filling import SECRETS
 from tests.postgres import Postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-LOOK = """
-from tests.operations.backup import filling
-answer = [filling.digests(), filling.opened()]
-"""
 # A restore changes these, on purpose; what it makes of them is looked at by itself.
 CHANGED = {"devices.Device", "devices.Mailbox", "audit.AuditEntry", "history.LooseEntry"}
-STATE = """
-from apps.devices.models import Device, Mailbox
-from apps.keypairs.models import KeyPair, SealedCredential
-from apps.subscriptions.models import Subscription, WakeUp
-from apps.tenants import tokens
-from apps.administrators import api_tokens
-from apps.devices.models import Block
-from apps.audit.models import AuditEntry
-answer = {
-    "devices": sorted(Device.objects.values_list("state", "proved_at")),
-    "silent": Device.objects.filter(state="active", silent_since=None).count(),
-    "served": Mailbox.objects.exclude(current_subscription=None).count(),
-    "keys": KeyPair.objects.count() + SealedCredential.objects.count(),
-    "subscriptions": Subscription.objects.count(),
-    "woken": WakeUp.objects.filter(reason="restored").count(),
-    "token": tokens.authenticate(facts["token"]) is not None,
-    "admin_token": api_tokens.authenticate(facts["admin_token"]) is not None,
-    "blocks": Block.objects.count(),
-    "audited": AuditEntry.objects.filter(action="deployment.restore").count(),
-}
+BACKUP = """
+known = fill()
+said = run("ens_backup", "--to", facts["file"], "--password-file", facts["password"])
+answer = [said, digests(), opened(), known]
 """
 SINCE = """
-from apps.devices.models import Device
-from apps.devices import registry
 from apps.administrators.models import AdminApiToken
-from apps.administrators import api_tokens
 from apps.operations import device_actions
 from apps.operations.device_actions import By
 from apps.tenants.models import ApiToken
-from apps.tenants import tokens
 _, one, two = Device.objects.order_by("created_at").select_related("og", "mailbox")
 device_actions.block(one, By("test"), shred_now=True, reason="administrator")
 device_actions.block(two, By("test"), shred_now=True, reason="administrator")
@@ -57,102 +34,142 @@ device_actions.unblock(Device.objects.select_related("og").get(id=two.id), By("t
 tokens.revoke(ApiToken.objects.get())
 api_tokens.revoke(AdminApiToken.objects.get())
 """
+RESTORE = """
+words = ["--from", facts["file"], "--password-file", facts["password"], *facts["more"]]
+said = run("ens_restore", *words)
+answer = [said, digests(), opened(), state(facts["token"], facts["admin_token"])]
+"""
+AGAIN = """
+run("ens_backup", "--to", facts["file"], "--password-file", facts["password"])
+answer = digests()
+run("ens_og", "create", "After")
+"""
+LATER = """
+run("ens_og", "create", "After")
+first = run("ens_restore", "--replay", facts["list"])
+answer = [first, run("ens_restore", "--replay", facts["list"]), state("", "")]
+"""
+REFUSED = """
+before = digests()
+answer = [
+    run("ens_restore", "--from", file, "--password-file", password)
+    for file, password in facts["tries"]
+]
+assert digests() == before
+"""
+
+
+@dataclass(frozen=True)
+class Old:
+    """A deployment on SQLite, its backup, and what it held and knew then."""
+
+    deployment: Deployment
+    file: Path
+    held: dict[str, str]
+    opened: dict[str, Any]
+    known: dict[str, str]
+
+    @property
+    def listed(self) -> Path:
+        return self.deployment.home / "data" / "revocations.jsonl"
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What a restore needs to know."""
+        password = str(self.deployment.home / "password")
+        return {"file": str(self.file), "password": password, "more": [], **self.known}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Deployment, Path, Any, Any]:
-    """A deployment on SQLite, its backup, and what it held and knew then."""
+def old(tmp_path_factory: pytest.TempPathFactory, blank: Deployment) -> Old:
     home = tmp_path_factory.mktemp("backup")
-    old = Deployment(home / "old")
-    fill = "from tests.operations.backup import filling\nanswer = filling.fill()"
-    known = old.inside(fill)
-    file = home / "ens.backup"
-    said = old.backup(file)
+    it, file = Deployment(home / "old", like=blank), home / "ens.backup"
+    words = {"file": str(file), "password": str(it.home / "password")}
+    said, held, opened, known = it.inside(BACKUP, **words)
     assert "devices.Device: 3" in said and "SealedCredential" not in said
-    held = old.inside(LOOK)
-    old.inside(SINCE)
-    return old, file, held, known
+    it.inside(SINCE)
+    return Old(it, file, held, opened, known)
 
 
 def test_sqlite_to_postgresql_and_back(
-    made: tuple[Deployment, Path, Any, Any], postgres: Postgres, tmp_path: Path
+    old: Old, blank: Deployment, postgres: Postgres, tmp_path: Path
 ) -> None:
-    old, file, (held, opened), known = made
-    new = Deployment(tmp_path / "new", url_of(postgres.create_database()), old.master_key)
-    said = new.restore(file, "--replay", str(old.home / "data" / "revocations.jsonl"))
+    new = Deployment(tmp_path / "new", url_of(postgres.create_database()), old.deployment)
+    more = {"more": ["--replay", str(old.listed)]}
+    said, here, opens, state = new.inside(RESTORE, **(old.words | more))
     assert "1 phones are asked" in said
-    here, opens = new.inside(LOOK)
-    assert opens == opened and opened["push token"] == SECRETS["push token"]
-    differ = {label for label in held if held[label] != here[label]}
-    assert differ <= CHANGED | {"devices.Block", "tenants.ApiToken", "administrators.AdminApiToken"}
-    state = new.inside(STATE, **known)
+    assert opens == old.opened and opens["push token"] == SECRETS["push token"]
+    differ = {label for label in old.held if old.held[label] != here[label]}
+    revoked = {"devices.Block", "tenants.ApiToken", "administrators.AdminApiToken"}
+    assert differ == CHANGED - {"history.LooseEntry"} | revoked | differ & {"history.LooseEntry"}
     assert [each for each, _ in state["devices"]] == ["active", "blocked", "retired"]
     assert {proved for _, proved in state["devices"]} == {None}
     assert state["silent"] == state["served"] == state["keys"] == state["subscriptions"] == 0
-    assert state["woken"] == 1
     assert (state["token"], state["admin_token"]) == (False, False)
-    assert state["blocks"] == 2 and state["audited"] == 1
+    assert (state["woken"], state["blocks"], state["audited"]) == (1, 2, 1)
 
     again = tmp_path / "again.backup"
-    new.backup(again)
-    third = Deployment(tmp_path / "third", "", old.master_key)
-    third.restore(again)
-    back, _ = third.inside(LOOK)
-    held_there = new.inside(LOOK)[0]
-    assert {label for label in back if back[label] != held_there[label]} <= CHANGED
-    # New rows are numbered after the restored ones.
-    third.manage("ens_og", "create", "After")
-    new.manage("ens_og", "create", "After")
-    # A list that turns up later is replayed by itself, and twice does no harm.
-    third.manage("ens_restore", "--replay", str(old.home / "data" / "revocations.jsonl"))
-    assert third.inside(STATE, **known)["blocks"] == 2
+    there = new.inside(AGAIN, **(old.words | {"file": str(again)}))
+    third = Deployment(tmp_path / "third", like=blank)
+    _, back, _, _ = third.inside(RESTORE, **(old.words | {"file": str(again)}))
+    assert {label for label in back if back[label] != there[label]} <= CHANGED
+    # New rows are numbered after the restored ones; a list that turns up later is replayed by
+    # itself, and twice does no harm.
+    first, second, state = third.inside(LATER, list=str(old.listed))
+    assert "api_token: 1 replayed" in first and "api_token: 1 replayed" in second
+    assert state["blocks"] == 2
 
 
-def test_refusals_change_nothing(made: tuple[Deployment, Path, Any, Any], tmp_path: Path) -> None:
-    old, file, _, known = made
-    same = Deployment(tmp_path / "same", "", old.master_key)
-    before = same.inside(LOOK.partition("answer")[0] + "answer = filling.digests()")
-    whole = file.read_bytes()
-    broken = tmp_path / "broken"
-    for content, says in [
-        (whole[:-1], "changed or cut"),
-        (whole + b"x", "changed or cut"),
-        (whole[:400] + bytes([whole[400] ^ 1]) + whole[401:], "changed or cut"),
-        (b"PK" + whole, "no backup"),
-        (whole.replace(b"BACKUP-1", b"BACKUP-9", 1), "newer release"),
-    ]:
-        broken.write_bytes(content)
-        assert says in same.restore(broken, fails=True)
-    (same.home / "password").write_text("wrong\n")
-    assert "the password is wrong" in same.restore(file, fails=True)
-    other = Deployment(tmp_path / "other")
-    assert "wrong master key" in other.restore(file, fails=True)
-    assert same.inside(LOOK.partition("answer")[0] + "answer = filling.digests()") == before
-    assert "has rows already" in old.restore(file, fails=True)
-    assert "exists already" in old.manage(
-        "ens_backup", "--to", str(file), *old.password(), fails=True
-    )
-    assert file.read_bytes() == whole
-    weak = tmp_path / "weak"
+def test_refusals_change_nothing(old: Old, blank: Deployment, tmp_path: Path) -> None:
+    same, whole = Deployment(tmp_path / "same", like=blank), old.file.read_bytes()
+    wrong = tmp_path / "wrong"
+    wrong.write_text("wrong\n")
+    expected = {
+        "changed or cut": [
+            whole[:-1],
+            whole + b"x",
+            whole[:400] + bytes([whole[400] ^ 1]) + whole[401:],
+        ],
+        "no backup": [b"PK" + whole, b"", whole[:20]],
+        "newer release": [whole.replace(b"BACKUP-1", b"BACKUP-9", 1)],
+    }
+    tries, says = [[str(old.file), str(wrong)]], ["the password is wrong"]
+    for text, contents in expected.items():
+        for content in contents:
+            broken = tmp_path / f"broken{len(tries)}"
+            broken.write_bytes(content)
+            tries.append([str(broken), old.words["password"]])
+            says.append(text)
+    for answer, text in zip(same.inside(REFUSED, tries=tries), says, strict=True):
+        assert answer.startswith("refused") and text in answer
+    right = [[str(old.file), old.words["password"]]]
+    assert "has rows already" in old.deployment.inside(REFUSED, tries=right)[0]
+    key = same.master_key.read_text()
+    same.master_key.write_text(key[:-10] + "AAAAAAAA=\n")
+    assert "wrong master key" in same.inside(REFUSED, tries=right)[0]
+
+
+def test_a_backup_overwrites_nothing_and_wants_a_password(old: Old, tmp_path: Path) -> None:
+    weak, whole = tmp_path / "weak", old.file.read_bytes()
     weak.write_text("password\n")
     nowhere = tmp_path / "nowhere"
-    words = ["ens_backup", "--to", str(nowhere), "--password-file", str(weak)]
-    assert "password" in old.manage(*words, fails=True)
-    assert not nowhere.exists()
+    said = old.deployment.inside(
+        """
+answer = [run("ens_backup", "--to", to, "--password-file", of) for to, of in facts["tries"]]
+""",
+        tries=[[str(old.file), old.words["password"]], [str(nowhere), str(weak)]],
+    )
+    assert "exists already" in said[0] and old.file.read_bytes() == whole
+    assert "refused" in said[1] and not nowhere.exists()
+    assert old.file.stat().st_mode & 0o077 == 0
 
 
-def test_nothing_stands_there_in_clear(made: tuple[Deployment, Path, Any, Any]) -> None:
-    old, file, _, known = made
-    listed = (old.home / "data" / "revocations.jsonl").read_bytes()
+def test_nothing_stands_there_in_clear(old: Old) -> None:
+    file, listed = old.file.read_bytes(), old.listed.read_bytes()
     kinds = [json.loads(line)["what"] for line in listed.splitlines()]
     assert {"block", "unblock", "api_token", "admin_token"} <= set(kinds)
-    for secret in [*SECRETS.values(), *known.values()]:
+    for secret in [*SECRETS.values(), *old.known.values()]:
         raw = secret.encode()
-        forms = [
-            raw,
-            raw.hex().encode(),
-            base64.b64encode(raw)[:-4],
-            raw.decode().encode("utf-16-le"),
-        ]
-        for form in forms:
-            assert form not in file.read_bytes() and form not in listed
+        wide = secret.encode("utf-16-le")
+        for form in (raw, raw.hex().encode(), base64.b64encode(raw)[:-4], wide):
+            assert form not in file and form not in listed
