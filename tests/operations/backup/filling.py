@@ -10,6 +10,7 @@ from io import StringIO
 from typing import Any
 
 from django.core.management import CommandError, call_command
+from django.db import transaction
 from django.utils import timezone
 
 from apps.administrators import accounts, api_tokens
@@ -93,7 +94,8 @@ def _devices(og: Any, system: Any) -> None:
             push_token=SECRETS["push token"] if not number else f"{number:064x}",
             uem_id=SECRETS["uem id"] if not number else f"uem-{number}",
         )  # fmt: skip
-        enrolled = registry.enrol(og, box, said)
+        with transaction.atomic():
+            enrolled = registry.enrol(og, box, said)
         assert enrolled is not None
         device = enrolled[0]
         registry.proved(device.id)
