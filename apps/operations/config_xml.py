@@ -20,8 +20,6 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
-from django.contrib.auth import password_validation as passwords
-from django.core.exceptions import ValidationError
 from django.db import transaction
 from lxml import etree
 
@@ -32,14 +30,12 @@ from apps.cns.models import SecureChannelKey
 from apps.cns.site import CnsNotConfigured, current_site
 from apps.operations import password_key, secure_channel
 from apps.operations.device_actions import By
-from apps.operations.password_key import N_READ, SALT_BYTES, N, P, R
+from apps.operations.password_key import N_READ, SALT_BYTES, N, P, PasswordWeak, R
 from apps.tenants.models import OrganizationGroup
 
 VERSION: Final = "1"
 NAMESPACE: Final = "urn:ens:config"
 MAX_BYTES: Final = 256 * 1024
-PASSWORD_LENGTH: Final = 12
-_LEAST_CHARACTERS: Final = 5
 _NAMES: Final[Any] = {None: NAMESPACE}
 _SCHEMA_FILE: Final = Path(__file__).parent / "formats" / "ens-config-1.xsd"
 _LABEL: Final = "ens-config check"
@@ -148,20 +144,10 @@ def check_password(password: str, og_name: str = "") -> None:
     Raises:
         ConfigRefused: `password_weak`; the text says what is wrong with it.
     """
-    validators: list[Any] = [
-        passwords.MinimumLengthValidator(PASSWORD_LENGTH),
-        passwords.CommonPasswordValidator(),
-        passwords.NumericPasswordValidator(),
-    ]
     try:
-        passwords.validate_password(password, password_validators=validators)
-    except ValidationError as error:
-        raise ConfigRefused("password_weak", " ".join(error.messages)) from None
-    if len(set(password)) < _LEAST_CHARACTERS:
-        raise ConfigRefused("password_weak", "This password repeats very few characters.")
-    plain = password.lower()
-    if len(og_name) >= 4 and og_name.lower() in plain and len(password) < len(og_name) + 8:
-        raise ConfigRefused("password_weak", "This password is mostly the group's name.")
+        password_key.check_password(password, og_name)
+    except PasswordWeak as error:
+        raise ConfigRefused("password_weak", str(error)) from None
 
 
 def seal(content: Configuration, password: str) -> bytes:

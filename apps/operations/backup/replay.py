@@ -1,16 +1,22 @@
-"""Replaying the list of blocks and revocations (apps/revocations.py) onto an older database."""
+"""Replaying the list of blocks and revocations (apps/revocations.py) onto an older database.
+
+A relay alone has no devices: what concerns them is imported where it is done.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from django.apps import apps
 from django.utils import timezone
 
 from apps.revocations import Entry
+
+if TYPE_CHECKING:
+    from apps.devices.blocks import Name
 
 # Servers' clocks differ, and an entry is written after its commit; all can be replayed twice.
 _BEFORE: Final = timedelta(minutes=10)
@@ -64,12 +70,16 @@ def _unblock(facts: dict[str, str]) -> bool:
 def _is_group(scope: str) -> bool:
     from apps.tenants.models import OrganizationGroup
 
-    return OrganizationGroup.objects.filter(path=scope).exists()
+    return bool(OrganizationGroup.objects.filter(path=scope).exists())
 
 
-def _names(facts: dict[str, str]) -> list[tuple[str, str]]:
-    known = facts["kind"] in ("uem", "eas", "push-token") and len(facts["value"]) == 64
-    return [(facts["kind"], facts["value"])] if known else []
+def _names(facts: dict[str, str]) -> list[Name]:
+    from apps.devices.blocks import Kind
+
+    for kind in get_args(Kind):
+        if facts["kind"] == kind and len(facts["value"]) == 64:
+            return [(kind, facts["value"])]
+    return []
 
 
 def _revoke(label: str, column: str, fact: str) -> Callable[[dict[str, str]], bool]:
@@ -78,7 +88,7 @@ def _revoke(label: str, column: str, fact: str) -> Callable[[dict[str, str]], bo
             return False
         rows = apps.get_model(label)._default_manager.filter(**{column: facts[fact]})
         rows.filter(revoked_at=None).update(revoked_at=timezone.now())
-        return rows.exists()
+        return bool(rows.exists())
 
     return revoke
 

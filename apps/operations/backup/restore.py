@@ -7,7 +7,7 @@ cut does nothing; then into one transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
@@ -29,7 +29,7 @@ from apps.vault.models import VaultKey
 from apps.vault.wrapping import UnwrapFailed
 
 # What migrating makes, and a restore replaces.
-_MADE_BY_MIGRATE: Final = (VaultKey,)
+_MADE_BY_MIGRATE: Final[tuple[type[models.Model], ...]] = (VaultKey,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def _objects(page: list[dict[str, Any]]) -> list[models.Model]:
         ) from None
 
 
-def _insert(model: type[models.Model], rows: Sequence[models.Model]) -> None:
+def _insert(model: type[models.Model], rows: list[models.Model]) -> None:
     """Insert rows as they are: no defaults, no `auto_now`, no `save` of their own."""
     fields = model._meta.concrete_fields
     most = max(1, min(connection.ops.bulk_batch_size(fields, rows), ROWS_AT_ONCE))

@@ -27,7 +27,13 @@ class Deployment:
     `like`: with the master key, and on SQLite a copy of the tables, of another one.
     """
 
-    def __init__(self, home: Path, database_url: str = "", like: Deployment | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        database_url: str = "",
+        like: Deployment | None = None,
+        roles: str = "device-api,notify,console,relay",
+    ) -> None:
         home.mkdir()
         self.home = home
         self.master_key = home / "master.key"
@@ -41,7 +47,7 @@ class Deployment:
             "ENS_LINK_ADDRESS=https://ens.example.com/MailNotificationService/api/ens\n"
             f"ENS_MASTER_KEY_FILE={self.master_key.as_posix()}\n"
             f"ENS_DATA_DIR={(home / 'data').as_posix()}\n"
-            "ENS_ROLES=device-api,notify,console,relay\nENS_RELAY_AUDIENCE=https://cns.example.com\n"
+            f"ENS_ROLES={roles}\nENS_RELAY_AUDIENCE=https://cns.example.com\n"
         )
         (home / "ens.env").chmod(0o600)
         (home / "password").write_text(PASSWORD + "\n")
@@ -57,15 +63,18 @@ class Deployment:
         if like is None or database_url:
             self.manage("migrate", "--verbosity", "0")
 
-    def manage(self, *words: str, fails: bool = False) -> str:
-        """Run a command; what it printed, or its complaint where it is to fail."""
-        return self._run([str(ROOT / "manage.py"), *words], "", fails=fails)
+    def manage(self, *words: str) -> str:
+        """Run a command; what it printed."""
+        return self._run([str(ROOT / "manage.py"), *words], "")
 
     def inside(self, code: str, **facts: Any) -> Any:
-        """Run Python lines with this installation's settings; `facts` in, `answer` out."""
+        """Run Python lines here, with the names of filling.py; `facts` in, `answer` out."""
+        return self.alone("from tests.operations.backup.filling import *\n" + code, **facts)
+
+    def alone(self, code: str, **facts: Any) -> Any:
+        """The same without the names of filling.py."""
         head = "import json, sys, django\ndjango.setup()\n"
         head += "facts, answer = json.load(sys.stdin), None\n"
-        head += "from tests.operations.backup.filling import *\n"
         tail = "\nprint('answer:' + json.dumps(answer, default=str))\n"
         printed = self._run(["-c", head + code + tail], json.dumps(facts))
         return json.loads(printed.rpartition("answer:")[2])
@@ -78,21 +87,11 @@ class Deployment:
             text=True,
         )  # fmt: skip
 
-    def backup(self, file: Path) -> str:
-        return self.manage("ens_backup", "--to", str(file), *self.password())
-
-    def restore(self, file: Path, *more: str, fails: bool = False) -> str:
-        words = ["ens_restore", "--from", str(file), *self.password(), *more]
-        return self.manage(*words, fails=fails)
-
-    def password(self) -> list[str]:
-        return ["--password-file", str(self.home / "password")]
-
-    def _run(self, words: list[str], text: str, *, fails: bool = False) -> str:
+    def _run(self, words: list[str], text: str) -> str:
         done = subprocess.run(
             [sys.executable, *words],
             cwd=ROOT, env=self.environment, input=text, capture_output=True, text=True,
             timeout=120, check=False,
         )  # fmt: skip
-        assert (done.returncode != 0) == fails, done.stdout + done.stderr
-        return done.stderr if fails else done.stdout
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout

@@ -11,9 +11,9 @@ from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 
 from apps import revocations
-from apps.operations import config_xml, files
+from apps.operations import files, password_key
 from apps.operations.backup import write
-from apps.operations.config_xml import ConfigRefused
+from apps.operations.password_key import PasswordWeak
 from apps.vault.master import MasterKeyInvalid
 
 
@@ -37,8 +37,8 @@ class Command(BaseCommand):
         """Raises CommandError with one clear line; then there is no file."""
         password = files.password(options["password_file"], twice=True)
         try:
-            config_xml.check_password(password)
-        except ConfigRefused as error:
+            password_key.check_password(password)
+        except PasswordWeak as error:
             raise CommandError(str(error)) from None
         target: Path = options["to"]
         with files.new(target) as file:
