@@ -5,7 +5,12 @@ import sys
 
 
 def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ens_project.settings")
+    settings = "ens_project.settings"
+    if sys.argv[1:2] == ["ens_install"]:
+        # There may be no ens.env yet: this command writes it.
+        settings = "ens_project.install_settings"
+        os.environ["DJANGO_SETTINGS_MODULE"] = settings
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", settings)
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

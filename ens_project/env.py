@@ -241,6 +241,14 @@ class EnsSettings(BaseModel):
         description="How log lines look: `line` for people, `json` for log collectors, one object "
         "a line.",
     )
+    log_dir: Path | None = Field(
+        default=None,
+        description="Directory for log files, one a process and day, instead of standard error. "
+        "For Windows; elsewhere whoever starts ENS collects its standard error.",
+    )
+    log_days: int = Field(
+        14, ge=1, le=3650, description="How many days files in `ENS_LOG_DIR` are kept."
+    )
     audit_days: int = Field(
         730,
         ge=30,
@@ -426,6 +434,7 @@ class EnsSettings(BaseModel):
 
     @field_validator(
         "data_dir",
+        "log_dir",
         "master_key_file",
         "cns_key_file",
         "cns_ca_file",

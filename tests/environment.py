@@ -15,9 +15,13 @@ atexit.register(shutil.rmtree, _home, ignore_errors=True)
 MASTER_KEY_FILE = _home / "master.key"
 MASTER_KEY_FILE.write_text(f"test:{b64encode(bytes(range(32))).decode()}\n")
 
+# Under another name for pytest-xdist's workers, which begin with this environment: ENS refuses to
+# start with a setting that it doesn't know.
+_KEPT = "TESTS_OF_ENS_DATABASE_URL"
+if "ENS_TEST_DATABASE_URL" in os.environ:
+    os.environ[_KEPT] = os.environ["ENS_TEST_DATABASE_URL"]
 for _name in [name for name in os.environ if name.startswith("ENS_")]:
-    if not _name.startswith("ENS_TEST_"):
-        del os.environ[_name]
+    del os.environ[_name]
 os.environ |= {
     "ENS_ENV_FILE": str(_home / "ens.env"),
     "ENS_SECRET_KEY": "only-for-tests-0123456789-0123456789",
@@ -29,6 +33,5 @@ os.environ |= {
     "ENS_RELAY_AUDIENCE": "https://cns.example",
     "ENS_ALLOWED_HOSTS": "*",
 }
-if "ENS_TEST_DATABASE_URL" in os.environ:
-    # Kept: pytest-xdist's workers begin with this environment.
-    os.environ["ENS_DATABASE_URL"] = os.environ["ENS_TEST_DATABASE_URL"]
+if _KEPT in os.environ:
+    os.environ["ENS_DATABASE_URL"] = os.environ[_KEPT]

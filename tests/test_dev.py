@@ -23,7 +23,7 @@ def call(*words: str, script: Path = ROOT / "dev.py") -> subprocess.CompletedPro
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """dev.py and the requirements alone, in a directory of their own."""
-    kinds = ("", "-ldap", "-lab", "-dev")
+    kinds = ("", "-lab", "-dev")
     for name in ("dev.py", *(f"requirements{kind}.txt" for kind in kinds)):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path / "dev.py"

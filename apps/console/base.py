@@ -149,6 +149,12 @@ class ConsoleAdmin(ModelAdmin):
                 return False
         return bool(super().lookup_allowed(lookup, value, request))
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Django's table; a filter with a NUL makes no sense, and PostgreSQL takes none."""
+        if any("\0" in value for values in request.GET.lists() for value in values[1]):
+            raise IncorrectLookupParameters
+        return super().get_changelist_instance(request)
+
     def filtered(self, request: HttpRequest) -> QuerySet[Any] | None:
         """The rows that the table shows, all pages of it; None when a filter makes no sense."""
         try:

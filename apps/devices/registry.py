@@ -369,7 +369,7 @@ def replace_push_token(device: Device, token: str) -> bool:
         # Another row of this mailbox with that token is the same phone before a reinstall.
         Device.objects.filter(
             mailbox_id=device.mailbox_id, app_id=device.app_id, push_token_hmac=token_hmac
-        ).exclude(state=DeviceState.BLOCKED).delete()
+        ).exclude(state=DeviceState.BLOCKED, gateway_refused_at__isnull=True).delete()
         Device.objects.filter(id=device.id).update(
             push_token_hmac=token_hmac,
             push_token_sealed=_sealed_token(device.id, token),

@@ -27,12 +27,13 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from apps.exchange.errors import (
     AddressForbidden,
+    CredentialsExpired,
     ExchangeError,
     ServerBusy,
     TlsRefused,
@@ -69,6 +70,7 @@ _LONGEST_OF_OURS_S: Final = 60.0
 _FAIR_S: Final = 2.0
 _ACCOUNTS: Final = 10_000
 _HOSTS: Final = 1_000
+_EWS_PATH: Final = "ews/exchange.asmx"
 
 
 @dataclass(slots=True)
@@ -182,6 +184,19 @@ class _Host:
 _WHY: Final = {True: "is busy for everyone", False: "does not answer"}
 
 
+def _name_of(endpoint: Endpoint, *, joins: bool = False) -> str:
+    """Whose trouble it is when a call there goes badly.
+
+    A phone that joins may name any path of a host: what answers there with 503, or never, says
+    nothing of EWS. And one group's proxy that is away says nothing of the host for the others.
+    """
+    name = endpoint.host
+    if joins and endpoint.url.partition("//")[2].partition("/")[2].lower() != _EWS_PATH:
+        name = f"{name}, another path"
+    proxy = endpoint.proxy
+    return name if proxy is None else f"{name} by {proxy.host}:{proxy.port}"
+
+
 class LimitedServer:
     """A MailServer that calls another one within limits per host.
 
@@ -200,15 +215,17 @@ class LimitedServer:
         self, system: Reach, credentials: Credentials, address: str, deadline_s: float
     ) -> str:
         """See `MailServer.discover`. A mail system counts as one host, whichever it is asked at."""
-        place = replace(system.endpoint, url=f"https://{system.name}/")
-        async with self._turn(place, credentials, deadline_s, joins=True) as left:
+        # With a blank, which is in no host's name: nobody can list this one as a host.
+        name = f"Autodiscover of {system.name}"
+        async with self._turn(name, credentials, deadline_s, joins=True) as left:
             return await self._inner.discover(system, credentials, address, left)
 
     async def prove(
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
     ) -> Proof:
         """See `MailServer.prove`."""
-        async with self._turn(endpoint, credentials, deadline_s, joins=True) as left:
+        name = _name_of(endpoint, joins=True)
+        async with self._turn(name, credentials, deadline_s, joins=True) as left:
             return await self._inner.prove(endpoint, credentials, address, left)
 
     async def join(
@@ -220,7 +237,8 @@ class LimitedServer:
         deadline_s: float,
     ) -> Joined:
         """See `MailServer.join`."""
-        async with self._turn(endpoint, credentials, deadline_s, joins=True) as left:
+        name = _name_of(endpoint, joins=True)
+        async with self._turn(name, credentials, deadline_s, joins=True) as left:
             return await self._inner.join(
                 endpoint, credentials, callback_url, status_frequency_minutes, left
             )
@@ -235,7 +253,7 @@ class LimitedServer:
         extras: Extras = NO_EXTRAS,
     ) -> Described:
         """See `MailServer.describe`."""
-        async with self._turn(endpoint, credentials, deadline_s) as left:
+        async with self._turn(_name_of(endpoint), credentials, deadline_s) as left:
             return await self._inner.describe(
                 endpoint, credentials, item_ids, want_unread, left, extras
             )
@@ -250,7 +268,7 @@ class LimitedServer:
         extras: Extras = NO_EXTRAS,
     ) -> list[Item]:
         """See `MailServer.newest_unread`."""
-        async with self._turn(endpoint, credentials, deadline_s) as left:
+        async with self._turn(_name_of(endpoint), credentials, deadline_s) as left:
             return await self._inner.newest_unread(
                 endpoint, credentials, since, limit, left, extras
             )
@@ -262,14 +280,14 @@ class LimitedServer:
     @asynccontextmanager
     async def _turn(
         self,
-        endpoint: Endpoint,
+        name: str,
         credentials: Credentials,
         deadline_s: float,
         *,
         joins: bool = False,
     ) -> AsyncIterator[float]:
         """Wait for a place at the host; yields the seconds that are left for the call."""
-        account, host = credentials.account, self._host(endpoint.host)
+        account, host = credentials.account, self._host(name)
         host.check(account)
         ends = time.monotonic() + deadline_s
         try:
@@ -287,7 +305,7 @@ class LimitedServer:
             if ends - began >= _FAIR_S:
                 host.unanswered(account)
             raise
-        except (AddressForbidden, TlsRefused):
+        except (AddressForbidden, TlsRefused, CredentialsExpired):
             raise
         except ExchangeError:
             host.answered(account, time.monotonic() - began)

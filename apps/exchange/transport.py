@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -224,8 +225,22 @@ class Transport:
             raise
         if endpoint.gateway is not None:
             raise NtlmBehindGateway
-        async with self._users.of(endpoint, credentials) as connection:
-            return await connection.post(request)
+        return await self._as_user(endpoint, credentials, request)
+
+    async def _as_user(
+        self, endpoint: Endpoint, credentials: Credentials, request: Request
+    ) -> Response:
+        """Over the user's own connection; waiting for one counts in the deadline."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + request.deadline_s
+        async with AsyncExitStack() as kept:
+            try:
+                async with asyncio.timeout_at(ends):
+                    of_user = self._users.of(endpoint, credentials)
+                    connection = await kept.enter_async_context(of_user)
+            except TimeoutError:
+                raise DeadlineExceeded from None
+            return await connection.post(replace(request, deadline_s=ends - loop.time()))
 
     async def _with_certificate(
         self, endpoint: Endpoint, credentials: Credentials, body: bytes, deadline_s: float
@@ -234,8 +249,7 @@ class Transport:
         pem = credentials.certificate.encode()
         request = replace(request, tls=replace(request.tls, client_pem=pem))
         try:
-            async with self._users.of(endpoint, credentials) as connection:
-                response = await connection.post(request)
+            response = await self._as_user(endpoint, credentials, request)
         except TlsFailed as failed:
             if failed.code in ("client_certificate_unusable", "client_certificate_refused"):
                 raise CredentialsRefused("certificate_refused") from failed

@@ -1,14 +1,13 @@
 """`config.xml`: what another server or an installer needs to know, sealed under a password.
 
 The form is in docs/config-file.md and formats/ens-config-1.xsd; the key comes from a password by
-`password_key`.
+`password_key`. The installer reads it before there is a database, so nothing here needs one.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
-import re
 import uuid
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
@@ -19,19 +18,11 @@ from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from django.conf import settings
-from django.db import transaction
 from lxml import etree
 
-from apps.audit import service as audit
-from apps.cns import keys
 from apps.cns.channel import ChannelUnusable, load_channel
-from apps.cns.models import SecureChannelKey
-from apps.cns.site import CnsNotConfigured, current_site
-from apps.operations import password_key, secure_channel
-from apps.operations.device_actions import By
+from apps.operations import password_key
 from apps.operations.password_key import N_READ, SALT_BYTES, N, P, PasswordWeak, R
-from apps.tenants.models import OrganizationGroup
 
 VERSION: Final = "1"
 NAMESPACE: Final = "urn:ens:config"
@@ -56,7 +47,11 @@ class ConfigRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What the file holds. `master_key` is the content of the master key file, or empty."""
+    """What the file holds.
+
+    `master_key` is the content of the master key file. It, `link_address` and `secret_key` are for
+    a further server of this deployment; else all three are empty.
+    """
 
     og_guid: uuid.UUID
     og_name: str
@@ -68,74 +63,9 @@ class Configuration:
     private_key: str = field(repr=False)
     # Whether the relay knows the certificate already.
     registered: bool
+    link_address: str = ""
+    secret_key: str = field(default="", repr=False)
     master_key: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A file that was made. Where `registered` is False the relay's operator needs the certificate.
-
-    `relay_deployment add --certificate <file>` registers it there.
-    """
-
-    xml: bytes = field(repr=False)
-    thumbprint: str
-    certificate: str
-    registered: bool
-
-
-def export(
-    og: OrganizationGroup,
-    password: str,
-    by: By,
-    *,
-    with_master_key: bool = False,
-    register: bool = True,
-) -> Download:
-    """Make a `config.xml` for a group, with a secure channel key of its own; audited.
-
-    `register`: let a relay beside us know the key at once. It may then push to all apps of the
-    deployment, so that is for those who answer for the whole of it.
-
-    Raises:
-        ConfigRefused: `password_weak` or `cns_url_missing`.
-        OSError: the master key file can't be read.
-    """
-    check_password(password, og.name)
-    try:
-        site = current_site()
-    except CnsNotConfigured as error:
-        raise ConfigRefused("cns_url_missing", f"{error}: there is no CNS to name") from None
-    master_key = settings.ENS.master_key_file.read_text("utf-8-sig") if with_master_key else ""
-    with transaction.atomic():
-        row, private = keys.make(_label(og.name), SecureChannelKey.Use.EXPORTED)
-        registered = register and secure_channel.register_beside(row)
-        content = Configuration(
-            og_guid=og.guid,
-            og_name=og.name,
-            cns_url=site.url,
-            cns_pins=site.pins,
-            key_label=row.label,
-            thumbprint=row.thumbprint,
-            certificate=row.certificate,
-            private_key=private.decode("ascii"),
-            registered=registered,
-            master_key=master_key,
-        )
-        audit.record(
-            actor=by.actor,
-            action="config.download",
-            target=f"config.xml of {og.name}",
-            og_path=og.path,
-            before=None,
-            after={
-                "thumbprint": row.thumbprint,
-                "registered": registered,
-                "with_the_master": with_master_key,
-            },
-            address=by.address,
-        )
-    return Download(seal(content, password), row.thumbprint, row.certificate, registered)
 
 
 def check_password(password: str, og_name: str = "") -> None:
@@ -250,6 +180,9 @@ def _inner(content: Configuration) -> bytes:
     )
     etree.SubElement(channel, _q("certificate")).text = content.certificate
     etree.SubElement(channel, _q("privateKey")).text = content.private_key
+    if content.link_address:
+        server = etree.SubElement(root, _q("deployment"), {"linkAddress": content.link_address})
+        etree.SubElement(server, _q("secretKey")).text = content.secret_key
     if content.master_key:
         etree.SubElement(root, _q("masterKey")).text = content.master_key
     _validate(root, "cns_url_missing")
@@ -260,7 +193,7 @@ def _read_inner(inner: bytes) -> Configuration:
     root = _parsed(inner, "configuration")
     _validate(root, "tampered")
     group, cns = root.find(_q("organizationGroup")), root.find(_q("cloudNotificationService"))
-    channel = root.find(_q("secureChannel"))
+    channel, server = root.find(_q("secureChannel")), root.find(_q("deployment"))
     if group is None or cns is None or channel is None:
         raise ConfigRefused("tampered", "the file holds no configuration")
     certificate = channel.findtext(_q("certificate")) or ""
@@ -279,6 +212,8 @@ def _read_inner(inner: bytes) -> Configuration:
         certificate=certificate,
         private_key=private_key,
         registered=channel.attrib["registered"] in ("true", "1"),
+        link_address=str(server.attrib["linkAddress"]) if server is not None else "",
+        secret_key=root.findtext(f"{_q('deployment')}/{_q('secretKey')}") or "",
         master_key=root.findtext(_q("masterKey")) or "",
     )
 
@@ -313,12 +248,6 @@ def _parser() -> etree.XMLParser:
 def _validate(root: etree._Element, code: str) -> None:
     if not _schema().validate(root):
         raise ConfigRefused(code, "this does not follow the schema of config.xml")
-
-
-def _label(og_name: str) -> str:
-    """A label for the key: the group's name, cut to what a certificate's common name may be."""
-    plain = re.sub(r"[^\w .()-]", "", og_name)[:40].strip(" .-") or "group"
-    return f"config.xml for {plain}"
 
 
 def _q(name: str) -> str:

@@ -6,12 +6,14 @@ what they are about: an address, a subject, a token.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import sys
-from datetime import UTC, datetime
-from pathlib import PurePath
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePath
+from typing import Any, Final, TextIO
 
 from apps import request_id
 from apps.vault.redact import where
@@ -47,6 +49,54 @@ class _Formatter(logging.Formatter):
         if error is not None:
             found["error"] = where(error)
         return found
+
+
+class FolderHandler(logging.Handler):
+    """A file for each process and day in `folder`, kept for `days` days: `web-2026-11-21-4711.log`.
+
+    For Windows, where nobody collects standard error, and where a file that another process has
+    open can't be renamed, so that several processes can't share and rotate one.
+    """
+
+    def __init__(self, folder: Path, days: int) -> None:
+        super().__init__()
+        self._folder = folder
+        self._kept = timedelta(days=days)
+        self._day = ""
+        self._file: TextIO | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line at once: a process that is killed leaves what it said."""
+        try:
+            now = datetime.fromtimestamp(record.created, UTC)
+            if self._file is None or self._day != f"{now:%Y-%m-%d}":
+                self._open(now)
+            if self._file is not None:
+                self._file.write(self.format(record) + "\n")
+                self._file.flush()
+        except Exception:  # noqa: BLE001 - a log line that can't be written must stop nobody
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Close the file; a later line opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        super().close()
+
+    def _open(self, now: datetime) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._day = f"{now:%Y-%m-%d}"
+        name = f"{process_role()}-{self._day}-{os.getpid()}.log"
+        self._file = (self._folder / name).open("a", encoding="utf-8")
+        oldest = (now - self._kept).timestamp()
+        for old in self._folder.glob("*-????-??-??-*.log"):
+            # Another process may remove it at this moment, or Windows may not let go of it yet.
+            with contextlib.suppress(OSError):
+                if old.stat().st_mtime < oldest:
+                    old.unlink()
 
 
 class LineFormatter(_Formatter):

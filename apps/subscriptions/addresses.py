@@ -49,10 +49,15 @@ def first_choice(device: Device) -> str:
     return device.ews_url or device.discovered_ews_url
 
 
-def found(subscription: Subscription, ews_url: str) -> None:
-    """Keep what Autodiscover found for a join that is under way."""
-    subscription.ews_url = ews_url
-    Subscription.objects.filter(id=subscription.pk).update(ews_url=ews_url)
+def found(subscription: Subscription, device: Device, ews_url: str) -> None:
+    """Keep what Autodiscover found for a join that is under way.
+
+    Where that is what the device was proved at before, it is news all the same: a server that is
+    away would else be asked for over and over. With the next proof the device has it again.
+    """
+    if device.discovered_ews_url == ews_url:
+        _forget(device)
+    _go_by(subscription, ews_url)
 
 
 def proved(subscription: Subscription, device: Device) -> None:
@@ -79,8 +84,18 @@ def ask_again(
     if not (system.autodiscover and is_remembered(subscription, device)):
         return False
     if error is None or isinstance(error, _GONE):
-        Device.objects.filter(id=device.pk).update(discovered_ews_url="")
+        _forget(device)
     elif not (isinstance(error, _AWAY) and clock.now() - subscription.created_at > PATIENCE):
         return False
-    found(subscription, "")
+    _go_by(subscription, "")
     return True
+
+
+def _go_by(subscription: Subscription, ews_url: str) -> None:
+    subscription.ews_url = ews_url
+    Subscription.objects.filter(id=subscription.pk).update(ews_url=ews_url)
+
+
+def _forget(device: Device) -> None:
+    device.discovered_ews_url = ""
+    Device.objects.filter(id=device.pk).update(discovered_ews_url="")

@@ -218,7 +218,7 @@ class Joiner:
         """The case with the address that Autodiscover found; kept, should the time run out."""
         reach = addresses.reach_of(case.mailbox.mail_system)
         url = await self._server.discover(reach, case.credentials, case.address, DEADLINE_S / 2)
-        await in_joins_database(addresses.found, case.subscription, url)
+        await in_joins_database(addresses.found, case.subscription, case.device, url)
         return replace(case, endpoint=endpoint_of(case.mailbox.mail_system, url))
 
     async def _begin_trial(self, case: _Case) -> None:

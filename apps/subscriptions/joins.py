@@ -176,7 +176,7 @@ def _hosts(entries: Sequence[Entry]) -> dict[str, str]:
             ids.append(id_of(entry.partition))
     rows = Subscription.objects.filter(id__in=ids)
     return {
-        name_of(subscription_id): urlsplit(url).netloc.lower() or f"mail-system-{system}"
+        name_of(subscription_id): urlsplit(url).netloc.lower() or f"mail system {system}"
         for subscription_id, url, system in rows.values_list(
             "id", "ews_url", "mailbox__mail_system_id"
         )

@@ -7,6 +7,7 @@ account is left alone for a while, whichever mailboxes were claimed with it.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -139,8 +140,19 @@ def _check(mailbox: Mailbox, credentials: Credentials) -> None:
 
 def account(mailbox: Mailbox, credentials: Credentials) -> str:
     """What stands for the account: `EXAMPLE\\anna`, `anna@example.com` and `anna` are one."""
-    name = credentials.account.rpartition("\\")[2].partition("@")[0].strip().lower()
-    return lookup_hmac("account", f"{mailbox.mail_system_id}:{name}")
+    name = credentials.account.rpartition("\\")[2].partition("@")[0]
+    return lookup_hmac("account", f"{mailbox.mail_system_id}:{_plain(name)}")
+
+
+def _plain(name: str) -> str:
+    """A user name in its barest form: without accents, widths, capitals and what is not seen.
+
+    Active Directory finds `anna` by `Änna`, too; each spelling that counted by itself would be four
+    more wrong tries at the same account.
+    """
+    parts = unicodedata.normalize("NFKD", name.casefold())
+    seen = (one for one in parts if unicodedata.category(one) not in ("Mn", "Me", "Cf"))
+    return "".join(seen).casefold().strip()
 
 
 def _hmac(mailbox: Mailbox, credentials: Credentials) -> str:

@@ -75,10 +75,13 @@ def _move_page(
         owners = dict(rows.select_for_update().values_list("id", "owner_id"))
         if not owners:
             return 0
-        since = Case(
-            *(When(id=row, then=Value(silent_since[row])) for row in owners),
-            output_field=DateTimeField(),
-        )
+        since: Case | None = None
+        # A CASE of nothing but NULL would be a text to PostgreSQL, which it refuses.
+        if any(silent_since[row] for row in owners):
+            since = Case(
+                *(When(id=row, then=Value(silent_since[row])) for row in owners),
+                output_field=DateTimeField(),
+            )
         Subscription.objects.filter(id__in=list(owners)).update(
             state=to, reason=reason, state_at=clock.now(), silent_since=since
         )

@@ -658,16 +658,24 @@ def status_and_headers(head: list[bytes]) -> tuple[int, dict[str, str]]:
     """Of the lines of an answer's head, interim answers (1xx) before it left out."""
     status = 0
     headers: dict[str, str] = {}
+    again: dict[str, list[str]] = {}
     for line in head:
         if line.startswith(b"HTTP/"):
             # What came before was an interim answer (1xx). libcurl has checked the line.
             headers.clear()
+            again.clear()
             status = int(line.split(b" ", 2)[1][:3])
             continue
         name, separator, value = line.decode("latin-1").partition(":")
         if separator:
             key, value = name.strip().lower(), value.strip()
-            headers[key] = f"{headers[key]}, {value}" if key in headers else value
+            if key in headers:
+                # Put together at the end: one after the other takes time by the square.
+                again.setdefault(key, [headers[key]]).append(value)
+            else:
+                headers[key] = value
+    for key, values in again.items():
+        headers[key] = ", ".join(values)
     return status, headers
 
 

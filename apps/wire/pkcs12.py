@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 # Honest files take some 0.2 s, most of which is the start of Python.
 SECONDS: Final = 5.0
 _AT_ONCE: Final = 2
+# One more may wait. A web process has eight threads or so, which Exchange calls on, too.
+_IN_LINE: Final = _AT_ONCE + 1
 _MOST_OUTPUT: Final = 256 * 1024
 # An RSA key of 4,096 bits in PEM; verifying signatures by a much longer one takes seconds.
 _LONGEST_KEY: Final = 3600
@@ -32,6 +34,7 @@ _CHILD: Final = Path(__file__).with_name("pkcs12_child.py")
 _KEPT: Final = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH")
 
 _turns = threading.BoundedSemaphore(_AT_ONCE)
+_line = threading.BoundedSemaphore(_IN_LINE)
 
 
 class Pkcs12Unreadable(Exception):
@@ -57,12 +60,12 @@ def open_pkcs12(raw: bytes, password: str, seconds: float = SECONDS) -> Pkcs12:
     Raises:
         Pkcs12Unreadable: see there; a file that takes too long is `p12_unreadable`.
     """
-    if not _turns.acquire(timeout=seconds):
+    if not _line.acquire(blocking=False):
         raise Pkcs12Unreadable("busy")
     try:
-        found = _ask(raw, password, seconds)
+        found = _in_turn(raw, password, seconds)
     finally:
-        _turns.release()
+        _line.release()
     if found.get("error") == "password":
         raise Pkcs12Unreadable("password_wrong")
     try:
@@ -75,6 +78,15 @@ def open_pkcs12(raw: bytes, password: str, seconds: float = SECONDS) -> Pkcs12:
         )
     except Exception:  # noqa: BLE001 - a malformed certificate raises whatever, quoting itself
         raise Pkcs12Unreadable("p12_unreadable") from None
+
+
+def _in_turn(raw: bytes, password: str, seconds: float) -> dict[str, Any]:
+    if not _turns.acquire(timeout=seconds):
+        raise Pkcs12Unreadable("busy")
+    try:
+        return _ask(raw, password, seconds)
+    finally:
+        _turns.release()
 
 
 def _ask(raw: bytes, password: str, seconds: float) -> dict[str, Any]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import StringIO
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
+from django.core.management import CommandError, call_command
 from django.test import Client
 
 from apps.administrators import accounts
 from apps.administrators.accounts import AccountRefused
 from apps.administrators.models import Administrator
 from apps.administrators.roles import Role
+from apps.audit.models import AuditEntry
 from ens_project import console
 from tests.administrators.provider import Provider
 from tests.console.people import BASE, PASSWORD, person, signed_in
@@ -125,6 +128,21 @@ def test_an_identifier_belongs_to_one(provider: Provider, tied: Administrator) -
     assert come_in(provider, sub="s-1").status_code == 403
     accounts.link(other, "s-1")
     assert come_in(provider, sub="s-1")["Location"] == BASE
+
+
+def test_the_command_ties_and_unties(provider: Provider, grace: Administrator) -> None:
+    call_command("ens_administrator", "link", grace.username, "s-7", stdout=StringIO())
+    assert come_in(provider, sub="s-7")["Location"] == BASE
+    call_command("ens_administrator", "link", grace.username, "", stdout=StringIO())
+    assert come_in(provider, sub="s-7").status_code == 403
+    person("local", Role.AUDITOR)
+    with pytest.raises(CommandError, match="does not sign in at the OpenID provider"):
+        call_command("ens_administrator", "link", "local", "s-7")
+    assert AuditEntry.objects.filter(action="administrator.link").count() == 2
+    # Whoever signs in elsewhere is given no password here, whatever is asked.
+    call_command("ens_administrator", "reset", grace.username, stdout=StringIO())
+    grace.refresh_from_db()
+    assert grace.password.startswith("!")
 
 
 def test_an_account_is_not_tied_to_whoever_is_signed_in(

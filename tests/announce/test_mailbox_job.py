@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.db import transaction
 from joserfc.jwk import ECKey
 
 from apps import clock
@@ -367,6 +368,7 @@ async def test_credentials_from_before_the_gateway_block_nobody(site: Site) -> N
     assert await in_database(WakeUp.objects.filter(device_id__in=[owner, other]).count) == 2
 
 
+@transaction.atomic
 def _two_phones(site: Site) -> tuple[uuid.UUID, uuid.UUID]:
     """Two proved phones of the mailbox; the first owns its subscription."""
     mailbox = site.subscription.mailbox

@@ -43,10 +43,13 @@ def unsealed() -> Credentials:
         ({"type": "basic", "username": "EXAMPLE\\anna", "password": "x"}, True),
         ({"type": "ntlm", "username": "anna@example.com", "password": "x"}, True),
         ({"type": "negotiate", "username": "anna", "password": "x" * 512}, True),
+        ({"type": "basic", "username": "anna", "password": "\u2615" * 512}, False),
+        ({"type": "ntlm", "username": "anna", "password": "\u2615" * 512}, False),
+        ({"type": "negotiate", "username": "anna", "password": "\u2615" * 512}, False),
         ({"type": "oauth", "token": "e30.e30.short", "expires_at": SOON}, True),
         ({"type": "oauth", "token": "e" * 8192, "expires_at": SOON}, False),
     ],
-    ids=["basic", "ntlm", "negotiate", "short token", "long token"],
+    ids=lambda given: given["type"] if isinstance(given, dict) else "in URL" if given else "in row",
 )
 def test_they_come_to_the_worker_as_they_were(api: Api, given: Any, in_url: bool) -> None:
     assert api.subscribe(credentials=given).status_code == 202

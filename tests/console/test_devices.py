@@ -113,10 +113,12 @@ def test_the_export_is_filtered_and_scoped(admin: Client, world: World) -> None:
     make_device(world.foreign, state="asleep")
     found = text(admin.get(f"{DEVICES}export/?state__exact=asleep"))
     assert len(found.splitlines()) == 2 and FOREIGN not in found
-    for query in ("state__exact=x", "found=x", "system=x", "system=9", "platform=%00"):
+    for query in ("state__exact=x", "found=x", "system=x", "system=9"):
         assert len(text(admin.get(f"{DEVICES}export/?{query}")).splitlines()) == 1, query
-    for query in ("foo=1", "mailbox__user_hmac__startswith=a", "p=x"):
+    for query in ("foo=1", "mailbox__user_hmac__startswith=a", "p=x", "platform=%00"):
         assert admin.get(f"{DEVICES}export/?{query}").status_code in (200, 302), query
+    # PostgreSQL takes no NUL, wherever it stands.
+    assert admin.get(f"{DEVICES}?platform=%00").status_code == 302
     desk = signed_in(world.people[Role.HELP_DESK])
     assert desk.get(f"{DEVICES}export/").status_code == 403
 

@@ -153,6 +153,20 @@ def test_the_leave_to_call_private_addresses_is_for_the_hosts_that_had_it(
     assert "intranet.corp" in MailSystem.objects.get().hosts
 
 
+def test_whom_a_proxy_may_be_asked_for_is_a_system_administrators_word(
+    admin: Client, world: World
+) -> None:
+    """The proxy knows names that we can't look up, and so can't judge."""
+    admin.post(f"{SYSTEMS}add/", system())
+    MailSystem.objects.update(proxy_url="http://proxy.example.com:8080")
+    row = MailSystem.objects.get()
+    more = {"hosts": "\n".join([*row.hosts, "intranet.corp"])}
+    answer = admin.post(f"{SYSTEMS}{row.pk}/change/", system(**more))
+    assert b"only a system administrator" in answer.content
+    assert MailSystem.objects.get().hosts == row.hosts
+    assert admin.post(f"{SYSTEMS}{row.pk}/change/", system(name="Renamed")).status_code == 302
+
+
 def test_private_addresses_are_a_system_administrators_word(admin: Client, world: World) -> None:
     admin.post(f"{SYSTEMS}add/", system(allow_private="on"))
     row = MailSystem.objects.get()

@@ -92,6 +92,16 @@ def test_a_new_push_token_replaces_the_phones_earlier_row(
     assert not Device.objects.filter(id=earlier.id).exists()
 
 
+def test_a_new_push_token_replaces_a_row_that_the_gateway_refused(
+    og: OrganizationGroup, mailbox: Mailbox
+) -> None:
+    earlier, _ = enrol(og, mailbox)
+    assert registry.refused_by_gateway(earlier.id, earlier.secret_hash)
+    device, _ = enrol(og, mailbox, "cd" * 32)
+    assert registry.replace_push_token(device, "ab" * 32)
+    assert list(Device.objects.all()) == [device]
+
+
 def test_a_token_is_retired_only_if_it_is_older_than_its_death(
     og: OrganizationGroup, mailbox: Mailbox
 ) -> None:

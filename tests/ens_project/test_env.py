@@ -127,6 +127,13 @@ def test_a_process_that_lacks_a_setting_ends_with_that_line(write) -> None:  # t
     assert lines[0].startswith("ENS can't start: ENS_SECRET_KEY is missing")
 
 
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where requirements-ldap.txt is installed."""
+    monkeypatch.setattr(env, "find_spec", lambda name: object())
+
+
+@pytest.mark.usefixtures("library")
 def test_the_directory_is_read_in_parts(write) -> None:  # type: ignore[no-untyped-def]
     write(**LDAP)
     found = env.load()
@@ -153,6 +160,7 @@ def test_the_directory_needs_its_library(write, monkeypatch: pytest.MonkeyPatch)
     env.load()
 
 
+@pytest.mark.usefixtures("library")
 def test_windows_has_a_store_of_its_own(write, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     write(**LDAP, ENS_LDAP_CA_FILE="ca.pem")
     assert env.load().ldap_ca_file == env.BASE_DIR / "ca.pem"

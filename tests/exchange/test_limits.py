@@ -9,6 +9,7 @@ import pytest
 
 from apps.exchange import limits, places
 from apps.exchange.errors import (
+    CredentialsExpired,
     CredentialsRefused,
     ExchangeError,
     MailboxMoving,
@@ -17,8 +18,9 @@ from apps.exchange.errors import (
     TooManyObjects,
     Unreachable,
 )
-from apps.exchange.interface import Credentials, Described, Endpoint
+from apps.exchange.interface import Credentials, Described, Endpoint, Proof, Reach
 from apps.exchange.limits import LimitedServer
+from apps.wire.proxy import Proxy
 
 ANNA = Credentials("basic", "anna", "x")
 BEN = Credentials("basic", "ben", "x")
@@ -34,6 +36,15 @@ class Server:
         self.most = 0
         self.error: ExchangeError | None = None
         self.takes_s = 0.0
+        self.broken: set[str] = set()
+
+    async def prove(self, endpoint: Endpoint, *_: object) -> Proof:
+        if endpoint.url in self.broken:
+            raise ServerBusy(60.0, of_host=True)
+        return Proof("inbox")
+
+    async def discover(self, system: Reach, *_: object) -> str:
+        return "https://slow.example/EWS/Exchange.asmx"
 
     async def describe(self, endpoint: Endpoint, *_: object) -> Described:
         self.calls += 1
@@ -202,6 +213,53 @@ async def test_nobody_is_left_alone_for_an_hour_because_of_one_answer(
     assert caught.value.back_off_s <= 60.0
 
 
+async def prove(server: LimitedServer, endpoint: Endpoint, who: Credentials) -> str:
+    try:
+        await server.prove(endpoint, who, "anna@example.com", 5.0)
+    except ExchangeError as error:
+        return error.code
+    return "ok"
+
+
+async def test_what_strangers_name_on_a_host_does_not_close_it(
+    server: LimitedServer, inner: Server
+) -> None:
+    ews, trap = "https://mail.example/EWS/Exchange.asmx", "https://mail.example/stopped"
+    inner.broken = {trap}
+    for number in range(5):
+        assert await prove(server, Endpoint(trap), user(number)) == "server_busy"
+    assert await prove(server, Endpoint(ews), BEN) == "ok"
+    assert await ask(server, Endpoint(ews), who=BEN) == "ok"
+    # Whichever other path they choose next.
+    calls = len(server._hosts)
+    assert await prove(server, Endpoint(f"{trap}/again"), BEN) == "server_busy"
+    assert len(server._hosts) == calls
+
+
+async def test_one_groups_proxy_that_fails_closes_the_host_for_no_other(
+    server: LimitedServer, inner: Server
+) -> None:
+    url = "https://mail.example/EWS/Exchange.asmx"
+    inner.broken = {url}
+    by_proxy = Endpoint(url, proxy=Proxy("proxy.example", 8080))
+    for number in range(5):
+        assert await prove(server, by_proxy, user(number)) == "server_busy"
+    inner.broken = set()
+    assert await prove(server, by_proxy, BEN) == "server_busy"
+    assert await prove(server, Endpoint(url), BEN) == "ok"
+
+
+async def test_nobody_can_list_a_host_that_is_another_groups_autodiscover(
+    server: LimitedServer, inner: Server
+) -> None:
+    host = Endpoint("https://mail-system-7/EWS/Exchange.asmx")
+    inner.broken = {host.url}
+    for number in range(5):
+        assert await prove(server, host, user(number)) == "server_busy"
+    reach = Reach("mail-system-7", Endpoint(""), lambda url: url)
+    assert await server.discover(reach, BEN, "ben@example.com", 5.0)
+
+
 async def test_a_server_that_does_not_answer_is_called_by_one_at_a_time(
     server: LimitedServer, inner: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +292,19 @@ async def test_a_refusal_is_an_answer_too(
     assert await ask(server) == refusal.code
     inner.error = None
     assert await ask(server, who=BEN) == "ok"
+
+
+async def test_what_was_not_sent_is_no_answer(
+    server: LimitedServer, inner: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "_OPEN_S", 0.1)
+    inner.error = Unreachable()
+    assert [await ask(server, who=user(n % 2)) for n in range(5)] == ["unreachable"] * 5
+    await asyncio.sleep(0.11)
+    inner.error = CredentialsExpired()
+    assert await ask(server) == "credentials_expired"
+    inner.error = None
+    assert await ask(server, who=BEN) == "breaker_open"
 
 
 async def test_one_mailbox_that_never_answers_closes_nothing(

@@ -18,8 +18,8 @@ from tests.fuzz.mutate import mutate
 
 
 def main() -> None:
-    target = TARGETS[sys.argv.pop(1)]
-    is_xml = target is not TARGETS["jwe"]
+    name = sys.argv.pop(1)
+    target, is_xml = TARGETS[name], name in ("notification", "answer", "autodiscover")
 
     def once(data: bytes) -> None:
         target(data)

@@ -22,7 +22,7 @@ from pytest_django.fixtures import Settings
 from apps.audit.models import AuditEntry
 from apps.cns.channel import load_channel
 from apps.cns.models import SecureChannelKey
-from apps.operations import config_xml, password_key, secure_channel
+from apps.operations import config_export, config_xml, password_key, secure_channel
 from apps.operations.config_xml import ConfigRefused
 from apps.operations.device_actions import By
 from apps.relay.models import Deployment
@@ -48,7 +48,7 @@ def og(db: None) -> OrganizationGroup:
 @pytest.fixture
 def made(og: OrganizationGroup, settings: Settings) -> bytes:
     settings.ENS = settings.ENS.model_copy(update={"cns_pins": [PIN]})
-    return config_xml.export(og, PASSWORD, BY).xml
+    return config_export.export(og, PASSWORD, BY).xml
 
 
 def code_of(file: bytes, password: str = PASSWORD) -> str:
@@ -78,7 +78,7 @@ def test_what_went_in_comes_out(made: bytes, og: OrganizationGroup) -> None:
     assert content.cns_url == "https://cns.example" and content.cns_pins == (PIN,)
     pem = (content.private_key + content.certificate).encode()
     assert load_channel(pem).thumbprint == content.thumbprint
-    assert content.master_key == ""
+    assert (content.master_key, content.secret_key, content.link_address) == ("", "", "")
     assert content.private_key not in repr(content)
 
 
@@ -92,9 +92,14 @@ def test_the_file_follows_the_schema_and_shows_nothing(made: bytes, og: Organiza
 def test_a_master_key_travels_only_when_asked_for(
     og: OrganizationGroup, settings: Settings
 ) -> None:
-    file = config_xml.export(og, PASSWORD, BY, with_master_key=True).xml
+    file = config_export.export(og, PASSWORD, BY, with_master_key=True).xml
     key = settings.ENS.master_key_file.read_text()
-    assert config_xml.unseal(file, PASSWORD).master_key == key
+    content = config_xml.unseal(file, PASSWORD)
+    assert content.master_key == key
+    # What else a further server of this deployment can't do without.
+    assert content.link_address == settings.ENS.link_address
+    assert content.secret_key == settings.ENS.secret_key.get_secret_value()
+    assert content.secret_key not in repr(content)
     entry = AuditEntry.objects.latest("id")
     assert entry.after is not None and entry.after["with_the_master"] is True
     assert key.partition(":")[2].strip() not in json.dumps(entry.after)
@@ -173,7 +178,7 @@ def test_weak_passwords_are_refused_before_anything_is_made(
     og: OrganizationGroup, password: str
 ) -> None:
     with pytest.raises(ConfigRefused) as refused:
-        config_xml.export(og, password, BY)
+        config_export.export(og, password, BY)
     assert refused.value.code == "password_weak"
     assert not SecureChannelKey.objects.exists() and not AuditEntry.objects.exists()
 
@@ -183,12 +188,12 @@ def test_without_a_cns_there_is_nothing_to_hand_out(
 ) -> None:
     settings.ENS = settings.ENS.model_copy(update={"cns_url": None})
     with pytest.raises(ConfigRefused) as refused:
-        config_xml.export(og, PASSWORD, BY)
+        config_export.export(og, PASSWORD, BY)
     assert refused.value.code == "cns_url_missing"
 
 
 def test_each_file_has_a_key_of_its_own_registered_and_revocable(og: OrganizationGroup) -> None:
-    one, two = (config_xml.export(og, PASSWORD, BY) for _ in range(2))
+    one, two = (config_export.export(og, PASSWORD, BY) for _ in range(2))
     assert one.thumbprint != two.thumbprint
     # The relay of the tests is beside: the same database, the same audience.
     assert one.registered and Deployment.objects.get(thumbprint=one.thumbprint).revoked_at is None
@@ -203,7 +208,7 @@ def test_each_file_has_a_key_of_its_own_registered_and_revocable(og: Organizatio
 
 def test_a_relay_elsewhere_needs_the_certificate(og: OrganizationGroup, settings: Settings) -> None:
     settings.ENS = settings.ENS.model_copy(update={"cns_url": "https://relay.example/nws"})
-    made = config_xml.export(og, PASSWORD, BY)
+    made = config_export.export(og, PASSWORD, BY)
     assert not made.registered and not Deployment.objects.exists()
     assert "BEGIN CERTIFICATE" in made.certificate and "PRIVATE" not in made.certificate
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import shared_task
 
 from apps import request_id
-from apps.operations.logs import JsonFormatter, LineFormatter, process_role
+from apps.operations.logs import FolderHandler, JsonFormatter, LineFormatter, process_role
 
 SECRET = "anna@example.com-secret"
+PID = str(os.getpid())
 
 
 @shared_task(name="tests.fails")
@@ -117,3 +121,28 @@ def test_a_process_knows_its_role(
 ) -> None:
     monkeypatch.setattr(sys, "argv", words)
     assert process_role() == role
+
+
+def test_a_folder_has_a_file_a_process_and_day_and_forgets_old_ones(tmp_path: Path) -> None:
+    handler = FolderHandler(tmp_path / "logs", days=14)
+    handler.setFormatter(LineFormatter())
+    day = 86_400.0
+    began = datetime(2026, 11, 1, 12, tzinfo=UTC).timestamp()
+    for days in (0, 0, 1, 30):
+        one = record("day %d", days)
+        one.created = began + days * day
+        handler.emit(one)
+        for file in (tmp_path / "logs").iterdir():
+            written = datetime.fromisoformat(file.name.removesuffix(f"-{PID}.log")[-10:])
+            os.utime(file, (written.timestamp(),) * 2)
+    handler.close()
+    found = sorted(file.name for file in (tmp_path / "logs").iterdir())
+    assert found == [f"{process_role()}-2026-12-01-{PID}.log"]
+    assert (tmp_path / "logs" / found[0]).read_text().endswith("day 30\n")
+
+
+def test_a_line_that_can_not_be_written_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    handler = FolderHandler(tmp_path / "file", days=14)
+    handler.setFormatter(LineFormatter())
+    handler.emit(record("lost"))

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.db import transaction
 
 from apps.devices import registry
 from apps.devices.models import Device
@@ -67,6 +68,7 @@ class Company:
             smtp_domains=["corp.localhost"],
         )
 
+    @transaction.atomic
     def enrol(self, push_token: str = "ab" * 32) -> Device:
         system, url = mail_system_for(self.system.og, None, ADDRESS)
         assert (system, url) == (self.system, "")
@@ -134,7 +136,7 @@ async def test_the_worker_finds_the_address_and_goes_on(company: Company) -> Non
     entry = await in_database(company.begin, device)
     # Its turn goes by the mail system until the host is known.
     hosts = await in_database(_hosts, [entry])
-    assert hosts == {entry.partition: f"mail-system-{company.system.pk}"}
+    assert hosts == {entry.partition: f"mail system {company.system.pk}"}
     assert await company.joiner.finish(entry) is None
     assert await in_database(state, device) == ("active", "")
     assert (device.ews_url, device.discovered_ews_url) == ("", company.url)
@@ -189,6 +191,23 @@ class TestWhatWasFoundIsNoLongerGood:
         assert await company.joiner.finish(entry) is None
         assert await in_database(state, device) == ("active", "")
         assert device.discovered_ews_url == company.url
+
+    async def test_nobody_answers_where_autodiscover_still_leads_to(self, company: Company) -> None:
+        device = await company.joined()
+        await in_database(list_also, company.system, "localhost:9")
+        away = "https://localhost:9/EWS/Exchange.asmx"
+        await in_database(remember, device, away)
+        company.lab.autodiscover.ews_url = away
+        entry = await in_database(company.begin, device)
+        await in_database(age(3))
+        assert (await company.joiner.finish(entry) or 99) < 1
+        asked = company.asked()
+        # Asked once, it is not asked twice a second for as long as the server is away.
+        assert (await company.joiner.finish(entry) or 0) > 1
+        assert (await company.joiner.finish(entry) or 0) > 1
+        assert company.asked() == asked + 1
+        await in_database(age(11))
+        assert await company.joiner.finish(entry) is None
 
     async def test_asking_again_finds_the_same(self, company: Company) -> None:
         device = await company.joined()

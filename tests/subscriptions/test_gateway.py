@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from apps import clock
 from apps.announce.context import load
@@ -50,6 +51,7 @@ class GatewaySite(Site):
         system.save()
         self.mailbox = registry.mailbox_for(system, "anna@example.com")
 
+    @transaction.atomic
     def phone(self, eas_id: str) -> Device:
         said = Description(
             platform="ios",

@@ -15,6 +15,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from apps import request_id
@@ -65,6 +66,7 @@ class Site:
         )
         self.mailbox = registry.mailbox_for(system, "anna@example.com")
 
+    @transaction.atomic
     def enrol(self, push_token: str = "ab" * 32, address: str = "anna@example.com") -> Device:
         made = registry.enrol(
             self.og,

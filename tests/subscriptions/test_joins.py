@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from apps.devices import registry
 from apps.devices.models import Device
@@ -53,6 +54,7 @@ class Site:
             host = lab.url.split("/")[2]
             self.systems[lab.url] = add_mail_system(self.og, host, [host], ca_pem=lab.ca_pem)
 
+    @transaction.atomic
     def begin(self, lab: LabExchange, number: int) -> Device:
         address, url = f"user{number}@example.com", lab.url
         made = registry.enrol(

@@ -23,6 +23,20 @@ def test_a_refused_password_stays_refused_whatever_a_gateway_calls_the_phone(
     assert refusals.begin_trial(mailbox, replace(wrong, password="right"))
 
 
+@pytest.mark.parametrize(
+    "spelt",
+    ["Änna", "A\u0308nna", "ÁNNA", "ａｎｎａ", "an\u00adna", " EXAMPLE\\anna ", "anna\u200b"],
+)
+def test_a_name_is_one_account_however_a_directory_lets_it_be_spelt(
+    mailbox: Mailbox, spelt: str
+) -> None:
+    """Active Directory compares names without accents and widths: each spelling would count anew."""
+    for number in range(refusals.REFUSALS_AT_MOST):
+        refusals.remember(mailbox, Credentials("basic", spelt, f"wrong {number}"))
+    with pytest.raises(refusals.AccountAtRisk):
+        refusals.begin_trial(mailbox, Credentials("basic", "anna", "right"))
+
+
 def test_tokens_lock_no_account(mailbox: Mailbox) -> None:
     for number in range(2 * refusals.REFUSALS_AT_MOST):
         # All of one user: eyJpc3MiOiJ4Iiwib2lkIjoiYW5uYSJ9 is {"iss":"x","oid":"anna"}.

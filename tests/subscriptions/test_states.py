@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.devices import registry
 from apps.devices.models import Device, Mailbox
@@ -55,3 +57,16 @@ def test_one_that_is_not_current_wakes_nobody(
     registry.proved(device.id, enrolment=device.secret_hash)
     states.move(made(mailbox).id, SubscriptionState.LOST, "silent")
     assert not WakeUp.objects.exists()
+
+
+def test_many_that_are_silent_no_more_ask_nothing_that_postgresql_refuses(
+    mailbox: Mailbox,
+) -> None:
+    """It takes a CASE of nothing but NULL for a text, and a text for no time."""
+    late = [made(mailbox, SubscriptionState.LOST) for _ in range(3)]
+    with CaptureQueriesContext(connection) as asked:
+        moved = states.move_many(
+            dict.fromkeys((one.id for one in late), None), SubscriptionState.ACTIVE
+        )
+    assert moved == 3
+    assert not [one for one in asked.captured_queries if "CASE" in one["sql"]]

@@ -14,9 +14,11 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from apps.wire import client as client_module
-from apps.wire.client import Client, Request, Tls
+from apps.wire.client import Client, Request, Tls, status_and_headers
 from apps.wire.errors import (
     AddressRefused,
     ConnectFailed,
@@ -40,6 +42,19 @@ async def never(_seen: Seen) -> bytes:
 
 def plain(url: str, **options: object) -> Request:
     return Request(url=url, schemes=("http",), **({"method": "GET"} | options))  # type: ignore[arg-type]
+
+
+def test_headers_that_come_again_and_again_cost_no_more_than_others() -> None:
+    """All that libcurl takes of them, 300 KB, would else hold up everybody for half a second."""
+
+    def seconds(lines: int) -> float:
+        head = [b"HTTP/1.1 200 OK\r\n", *[b"a:b\r\n"] * lines]
+        began = time.process_time()
+        status_and_headers(head)
+        return time.process_time() - began
+
+    assert status_and_headers([b"HTTP/1.1 200 OK\r\n", b"A: b\r\n", b"a:c\r\n"])[1] == {"a": "b, c"}
+    assert min(seconds(60_000) for _ in range(3)) < 7 * min(seconds(15_000) for _ in range(3))
 
 
 async def test_a_post_over_tls_with_a_private_ca(authority: Authority, client: Client) -> None:
@@ -80,6 +95,33 @@ async def test_connections_are_kept_and_nothing_of_the_last_request_sticks(
     assert [seen.method for seen in site.requests] == ["POST", "GET", "DELETE", "POST"]
     assert all("authorization" not in seen.headers for seen in site.requests[1:])
     assert all(seen.body == b"" for seen in site.requests[1:])
+
+
+async def test_an_answer_tells_of_its_connection_where_that_is_asked(
+    authority: Authority, client: Client
+) -> None:
+    context, spki = authority.context()
+    tls = Tls(authority.pem)
+    async with http_site(echo, context) as site:
+        asking = Request("GET", site.url("/1"), tls=tls, ask_peer=True)
+        for _ in range(2):
+            first = (await client.perform(asking)).peer
+            assert first is not None and first.new
+            shown = x509.load_pem_x509_certificate(first.certificate.encode()).public_key()
+            assert shown.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == spki
+            again = (await client.perform(asking)).peer
+            assert again is not None and (again.new, again.certificate) == (False, "")
+            assert (await client.perform(Request("GET", site.url("/2"), tls=tls))).peer is None
+            # A connection that is made anew tells of its certificate, too.
+            await client.close()
+            client = Client()
+        await client.close()
+    async with http_site(echo) as site:
+        in_clear = plain(site.url(scheme="http"), ask_peer=True)
+        client = Client()
+        peer = (await client.perform(in_clear)).peer
+        assert peer is not None and (peer.new, peer.certificate) == (True, "")
+        await client.close()
 
 
 async def test_an_unknown_ca_and_a_wrong_name_are_refused(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from cryptography import x509
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from apps.wire.client import Client, Request, Tls, WireError
+from apps.wire.client import Client, Request, Tls, TlsFailed, WireError
 from tests.wire.servers import Authority, http_answer
 
 
@@ -107,3 +108,42 @@ async def test_a_certificate_that_can_t_be_used_is_named(
                 await client.perform(Request("GET", f"https://localhost:{site.port}/", tls=tls))
             assert caught.value.code == "client_certificate_unusable"
     assert "PRIVATE" not in repr(Tls(client_pem=anna))
+
+
+# TLS 1.2 has no word for a certificate that is missing.
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+        (ssl.TLSVersion.TLSv1_3, False),
+    ],
+)
+async def test_a_certificate_that_the_peer_refuses_is_named(
+    authority: Authority,
+    client: Client,
+    tmp_path_factory: pytest.TempPathFactory,
+    version: ssl.TLSVersion,
+    shown: bool,
+) -> None:
+    """By a server that says why: asyncio's hangs up without a word."""
+    context, _ = authority.context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=authority.pem)
+    context.minimum_version = context.maximum_version = version
+    stranger = Authority(tmp_path_factory.mktemp("stranger"))
+    pem = client_pem(stranger, "anna") if shown else b""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            taken, _ = server.accept()
+            with taken, suppress(OSError), context.wrap_socket(taken, server_side=True):
+                pass
+
+        refusing = asyncio.create_task(asyncio.to_thread(refuse))
+        url = f"https://localhost:{server.getsockname()[1]}/"
+        tls = Tls(ca_pem=authority.pem, client_pem=pem)
+        with pytest.raises(TlsFailed) as caught:
+            await client.perform(Request("GET", url, tls=tls))
+        await refusing
+    assert caught.value.code == "client_certificate_refused"

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from apps.wire import target
 from apps.wire.client import Client, Request, Tls
 from apps.wire.errors import (
     AddressRefused,
@@ -265,6 +266,27 @@ def test_a_name_is_looked_up_here_before_each_tunnel(answers: list[list[str]], a
 
     with asyncio.Runner(loop_factory=Resolver) as runner:
         assert runner.run(run()) == asked
+
+
+def test_a_name_server_that_is_silent_holds_nobody_up_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(target, "_LOOK_UP_S", 0.2)
+    asked = []
+
+    class Silent(asyncio.SelectorEventLoop):
+        async def getaddrinfo(self, host: Any, port: Any, **_options: Any) -> Any:
+            asked.append(host)
+            await asyncio.sleep(30)
+
+    async def run() -> None:
+        targets = target.Targets(no_loopback)
+        for _ in range(3):
+            await targets.check("mail.example.com")
+
+    with asyncio.Runner(loop_factory=Silent) as runner:
+        runner.run(asyncio.wait_for(run(), 5))
+    assert asked == ["mail.example.com"]
 
 
 async def test_the_address_of_the_proxy_is_checked_by_its_own_rule() -> None:

@@ -16,7 +16,7 @@ from apps.console.chosen import chosen_og, user_of
 from apps.console.pages.cns import by
 from apps.console.site import page, show
 from apps.console.stepup import step_up_required
-from apps.operations import config_xml, password_key
+from apps.operations import config_export, config_xml, password_key
 
 
 class _Password(forms.Form):
@@ -77,7 +77,7 @@ def download_configuration(request: HttpRequest) -> HttpResponse:
         del form.fields["with_master_key"]
     if request.method == "POST" and form.is_valid():
         try:
-            made = config_xml.export(
+            made = config_export.export(
                 og,
                 form.cleaned_data["password"],
                 by(request),

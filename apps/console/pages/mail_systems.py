@@ -50,8 +50,8 @@ _STEP_UP: Final = frozenset(
     {*_PROXY, "tls_floor", "gateway", "gateway_headers", "gateway_refusals"}
 )
 _FOR_LISTED_HOSTS: Final = (
-    "Private addresses are permitted for the hosts that are listed: only a system administrator "
-    "may add another."
+    "Private addresses, or a proxy, are permitted for the hosts that are listed: only a system "
+    "administrator may add another."
 )
 
 
@@ -246,8 +246,10 @@ class MailSystemForm(forms.ModelForm):
             field = "default_ews_url" if not listed or self._hosts_are_good(found) else "hosts"
             self.add_error(field, _REFUSALS.get(refused.code, "ENS would not call this."))
             return found
-        # The leave to call private addresses was given for these hosts, not for any.
-        bound = self.instance.allow_private and not self.may_go_private
+        # The leave to call private addresses was given for these hosts, not for any. And a proxy
+        # may know names from inside that can't be looked up here, so nothing judges them.
+        inside = self.instance.allow_private or self.instance.proxy_url
+        bound = inside and not self.may_go_private
         if bound and set(found["hosts"]) - set(self.initial.get("hosts") or ()):
             self.add_error("hosts", _FOR_LISTED_HOSTS)
         return found

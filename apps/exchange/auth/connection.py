@@ -104,6 +104,10 @@ class UserConnection:
             raise DeadlineExceeded from None
         try:
             return await self._post(call)
+        except (CredentialsRefused, LoginImpossible):
+            # What worked so far doesn't any more: from the beginning, next time.
+            self._logged_in, self._scheme, self._each_request = False, None, False
+            raise
         finally:
             self._turn.release()
 
@@ -161,7 +165,15 @@ class UserConnection:
             self._scheme, self._each_request = scheme, True
             return check_refusal(answer, scheme)
         for _ in range(_ATTEMPTS):
-            found = await self._shake_hands(scheme, call, hasty=hasty)
+            from_before = scheme == "negotiate" and self._tickets.held
+            try:
+                found = await self._shake_hands(scheme, call, hasty=hasty)
+            except CredentialsRefused:
+                if not from_before:
+                    raise
+                # Old tickets may be for a key that the server has changed; no password was tried.
+                await _in_thread(_threads, self._tickets.close, call.left())
+                continue
             if found is not None:
                 return found
         raise Unreachable("connection_lost")
@@ -241,10 +253,10 @@ async def _in_thread(
     asked = asyncio.get_running_loop().run_in_executor(threads, step)
     try:
         async with asyncio.timeout(seconds):
-            return await asyncio.shield(asked)
+            # One that has not begun is called off: it would try a password that nobody waits for,
+            # and nobody would learn that it is wrong.
+            return await asked
     except TimeoutError:
-        # Nobody asks for its outcome any more.
-        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise LoginImpossible("kdc_unreachable", transient=True) from None
 
 

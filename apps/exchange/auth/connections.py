@@ -19,8 +19,9 @@ from apps.exchange.credentials import Credentials
 from apps.exchange.interface import Endpoint
 from apps.wire.client import Client
 
-# Each takes a socket and what wakes its client: on Windows select() knows 512 in all.
-MOST: Final = 100 if sys.platform == "win32" else 400
+# Each takes 200 KiB and three descriptors: its socket, and the two that wake its client. A service
+# has 1,024 of these by default, and on Windows select() knows 512 sockets in all.
+MOST: Final = 100 if sys.platform == "win32" else 200
 # As long as IIS keeps an idle connection.
 IDLE_S: Final = 120.0
 

@@ -55,6 +55,11 @@ class Tickets:
         self._destroy: Callable[[], None] | None = None
         self._cache = ""
 
+    @property
+    def held(self) -> bool:
+        """Whether there are some from an earlier login."""
+        return self._destroy is not None
+
     def context(self, host: str) -> spnego.ContextProxy:
         """What speaks Kerberos to the service HTTP/host.
 

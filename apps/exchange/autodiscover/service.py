@@ -131,6 +131,20 @@ def candidates(domain: str, ports: tuple[int, int] = (443, 80)) -> Candidates:
     )
 
 
+def by_plain_http(reach: Reach, url: str, secure: str) -> Endpoint | None:
+    """How the host of `url` is asked where it leads to, None where it must not be.
+
+    Who claims an address of a domain of his own must not make us knock inside; nor a proxy, which
+    may know the name from there, or be told another address than we are. `secure`: the address of
+    the same host by HTTPS, which is what is listed.
+    """
+    listed = reach.permit(secure) is not None
+    if reach.endpoint.proxy is not None and not listed:
+        return None
+    inside = reach.endpoint.allow_private and listed
+    return replace(reach.endpoint, url=url, allow_private=inside)
+
+
 class Autodiscover:
     """Finds EWS addresses; remembers which place answered for which domain of a mail system.
 
@@ -207,6 +221,8 @@ class _Journey:
         self._refused_hosts: dict[str, None] = {}
         self._errors: list[ExchangeError] = []
         self._answered = False
+        # Whether something was said to these credentials, be it nonsense: of this mailbox, perhaps.
+        self._heard = False
 
     async def from_address(self, address: str) -> str | ToAddress:
         """Try the place that answered last time, else all; an EWS address, or another mailbox."""
@@ -271,9 +287,9 @@ class _Journey:
         `secure`: the address of the same host by HTTPS.
         """
         listed = self._reach.permit(secure) is not None
-        # Who claims an address of a domain of his own must not make us knock inside.
-        inside = self._reach.endpoint.allow_private and listed
-        endpoint = replace(self._reach.endpoint, url=url, allow_private=inside)
+        endpoint = by_plain_http(self._reach, url, secure)
+        if endpoint is None:
+            return []
         try:
             location = await self._owner.sender.redirect_of(endpoint, self._share())
         except ExchangeError:
@@ -347,6 +363,7 @@ class _Journey:
         endpoint = replace(self._reach.endpoint, url=url)
         body = soap.request(url, address) if place.kind == "soap" else pox.request(address)
         response = await self._owner.sender.post(endpoint, self._credentials, body, left)
+        self._heard = True
         return soap.parse(response.body) if place.kind == "soap" else pox.parse(response.body)
 
     def _moved(self, place: Place, url: str) -> Place | None:
@@ -397,7 +414,7 @@ class _Journey:
                 if isinstance(error, kind):
                     return error
         # What one mailbox meets tells nothing of its domain.
-        if not self._answered and all(isinstance(error, _NO_SERVICE) for error in self._errors):
+        if not self._heard and all(isinstance(error, _NO_SERVICE) for error in self._errors):
             self._owner.learn(self._reach, domain, None, hosts)
         return _failure(hosts, transient=any(error.transient for error in self._errors))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -11,7 +10,7 @@ from django.conf import settings
 
 from apps.diagnosis.registry import Context, Step, check
 from apps.exchange.autodiscover import pox, soap
-from apps.exchange.autodiscover.service import candidates, domain_of
+from apps.exchange.autodiscover.service import by_plain_http, candidates, domain_of
 from apps.exchange.autodiscover.srv import DnsResolver, Record, in_order
 from apps.exchange.diagnosis import judge
 from apps.exchange.errors import (
@@ -132,16 +131,19 @@ def _unlisted(name: str, host: str) -> Step:
 
 def _plain(reach: Reach, url: str, secure: str) -> Step:
     name = "redirect by plain HTTP"
-    # As joins do: into private networks only if the host is listed.
-    inside = reach.endpoint.allow_private and reach.permit(secure) is not None
-    endpoint = replace(reach.endpoint, url=url, allow_private=inside)
+    endpoint = by_plain_http(reach, url, secure)
+    if endpoint is None:
+        return Step(name, "skipped", "no proxy is asked for a host that is not listed", _LIST_IT)
     try:
         location = _run(_redirect_of(endpoint))
     except ExchangeError as error:
         return Step(name, "skipped", f"{urlsplit(url).netloc}: {error.code}")
     if not location:
         return Step(name, "skipped", "it does not lead elsewhere")
-    return _leads_to(reach, name, urljoin(url, location))
+    try:
+        return _leads_to(reach, name, urljoin(url, location))
+    except ValueError:  # half of an IPv6 address
+        return _leads_to(reach, name, "")
 
 
 async def _redirect_of(endpoint: Endpoint) -> str:

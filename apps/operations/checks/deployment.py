@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from celery import current_app
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
@@ -67,10 +66,13 @@ def queue(context: Context) -> Iterator[Step]:
         else:
             advice = "Workers are too few or held up; see docs/operations.md, mail_log_growing."
             yield Step(title, "warning", str(depth), advice)
+    # Not Celery's current app: a management command has none, and would ask a broker of nobody's.
+    from ens_project.celery import app
+
     try:
-        with current_app.connection_for_write(connect_timeout=3) as broker:
+        with app.connection_for_write(connect_timeout=3) as broker:
             broker.ensure_connection(max_retries=1, timeout=3)
-        yield Step("broker", "ok", str(current_app.conf.broker_url).partition(":")[0])
+        yield Step("broker", "ok", str(app.conf.broker_url).partition(":")[0])
     except Exception as error:  # noqa: BLE001 - as above
         advice = "Nothing is lost: beat finds the work again. Look at ENS_BROKER_URL."
         yield Step("broker", "failed", type(error).__name__, advice)
@@ -144,7 +146,8 @@ def _file(name: str, path: Path) -> Step:
     if os.name == "nt":
         advice = "On Windows look with `icacls`: the service account and administrators only."
         return Step(name, "skipped", "permissions are not read here", advice)
-    open_to = mode & 0o077
+    # ens.env may be root's, and readable by the service's group (ens_install writes it so).
+    open_to = mode & (0o037 if name == "ens.env" else 0o077)
     if not open_to:
         return Step(name, "ok", f"{mode & 0o777:o}")
     advice = "Others may read it: chmod 600, owned by the service account."

@@ -56,7 +56,8 @@ def free_port() -> int:
 
 
 def binary(name: str) -> str:
-    """One of OpenLDAP's programs; skips where it is absent."""
+    """One of OpenLDAP's programs; skips where it, or our LDAP library, is absent."""
+    pytest.importorskip("bonsai", reason="bonsai is not installed")
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
     if found is None:
         pytest.skip("no OpenLDAP on this machine")
@@ -66,7 +67,7 @@ def binary(name: str) -> str:
 class Slapd:
     """A server. It may be stopped and started again; ports and data stay."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, about_nobody: str = "allow bind_anon_dn") -> None:
         self.home = home
         self.plain_port, self.tls_port = free_port(), free_port()
         self.ca_file = home / "ca.pem"
@@ -74,7 +75,7 @@ class Slapd:
         (home / "data").mkdir(parents=True)
         _certificates(home)
         (home / "ad.schema").write_text(_SCHEMA)
-        (home / "slapd.conf").write_text(_configuration(home))
+        (home / "slapd.conf").write_text(_configuration(home, about_nobody))
 
     @property
     def ldaps(self) -> str:
@@ -160,7 +161,7 @@ def tree() -> str:
     )
 
 
-def _configuration(home: Path) -> str:
+def _configuration(home: Path, about_nobody: str) -> str:
     return f"""
 include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
@@ -169,7 +170,7 @@ include {home}/ad.schema
 pidfile {home}/slapd.pid
 modulepath /usr/lib/ldap
 moduleload back_mdb
-allow bind_anon_dn
+{about_nobody}
 TLSCACertificateFile {home}/ca.pem
 TLSCertificateFile {home}/server.pem
 TLSCertificateKeyFile {home}/server.key

@@ -227,6 +227,20 @@ def test_without_a_service_account_people_look_themselves_up(
         assert ask.sign_in(name, PASSWORD).outcome == "nobody", name
 
 
+def test_a_server_may_want_a_name_before_anything(tmp_path: Any, settings: Any) -> None:
+    strict = Slapd(tmp_path / "strict", about_nobody="disallow bind_anon")
+    strict.start()
+    try:
+        strict.add(slapd.tree() + slapd.person("grace", PASSWORD))
+        urls = {"ldap_urls": [strict.ldaps], "ldap_ca_file": strict.ca_file}
+        use(settings, ldap_bind_name="", ldap_user_bind=f"uid={{name}},{slapd.PEOPLE}", **urls)
+        assert ask.sign_in("grace", PASSWORD).outcome == "found"
+        assert ask.sign_in("grace", "wrong").outcome == "nobody"
+        assert ask.ask(strict.ldaps, verb="test").outcome == "found"
+    finally:
+        strict.stop()
+
+
 @pytest.mark.parametrize("name", ["*", "gr*", "grace)(cn=*", "*)(uid=*", "\\67race", "grace\0"])
 def test_what_is_typed_as_a_name_changes_no_filter(directory: Slapd, name: str) -> None:
     assert ask.sign_in(name, PASSWORD).outcome == "nobody"

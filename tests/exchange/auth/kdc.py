@@ -47,6 +47,12 @@ class Kdc:
         lines += [f"addprinc -randkey HTTP/{host}", f"ktadd -k {keytab} HTTP/{host}", "quit"]
         self._run("kadmin.local", "-r", REALM, say="\n".join([*lines, ""]))
 
+    def change_key(self, host: str) -> str:
+        """Give the service a new key; returns the keytab that holds this one only."""
+        keytab = str(self.folder / "new.keytab")
+        self._run("kadmin.local", "-r", REALM, say=f"ktadd -k {keytab} HTTP/{host}\nquit\n")
+        return keytab
+
     def wrong_passwords(self, name: str) -> int:
         """How often a wrong password of this user came."""
         told = f"PREAUTH_FAILED: {name}@{REALM}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -136,6 +137,27 @@ def test_a_costly_key_within_a_cheap_safe() -> None:
         read_client_certificate(nested(2_000_000_000), PASSWORD)
     assert SECONDS - 0.5 < time.monotonic() - began < SECONDS + 5
     assert not [each for each in psutil.Process().children() if "pkcs12" in str(each.cmdline())]
+
+
+def test_costly_files_hold_up_few_threads() -> None:
+    """Those of a web process are few, and Exchange's notifications need them, too."""
+    raw = nested(2_000_000_000)
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as threads:
+        opening = [threads.submit(code_of, raw) for _ in range(8)]
+        time.sleep(SECONDS / 2)
+        done = [each.result() for each in opening if each.done()]
+        assert done == ["busy"] * 5
+    assert time.monotonic() - began < 2 * SECONDS + 5
+    assert code_of(file()) == ""
+
+
+def code_of(raw: bytes) -> str:
+    try:
+        read_client_certificate(raw, PASSWORD)
+    except CertificateUnusable as error:
+        return error.code
+    return ""
 
 
 def test_expired() -> None:

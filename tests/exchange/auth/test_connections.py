@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
+from apps.exchange.auth import connection
 from apps.exchange.auth.connections import UserConnections
-from apps.exchange.errors import CredentialsRefused, Forbidden
+from apps.exchange.errors import CredentialsRefused, Forbidden, LoginImpossible, Unreachable
 from apps.exchange.ews.server import EwsServer
 from apps.exchange.interface import Credentials, Endpoint
 from apps.exchange.transport import Transport
@@ -104,6 +108,36 @@ async def test_there_are_never_more_than_allowed() -> None:
         assert most == 5
         assert len(lab.counters()["served"]) == 20
         await server.close()
+
+
+async def test_waiting_for_a_connection_counts_in_the_deadline() -> None:
+    """Servers that hang until they are given up must not hold up the users of others for longer."""
+    way = WAYS["NTLM"]
+    lab, transport = way.lab(), Transport("0.1.0", max_users=1)
+    lab.add_demo_accounts()
+    async with lab:
+        endpoint = endpoint_of(lab)
+        ben = way.credentials(lab, "ben")
+        async with transport._users.of(endpoint, way.credentials(lab)):
+            await asyncio.sleep(0)
+            with pytest.raises(Unreachable):
+                async with asyncio.timeout(3):
+                    await transport.post(endpoint, ben, b"", 0.5)
+    await transport.close()
+
+
+async def test_a_login_that_nobody_waits_for_any_more_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While a domain controller hangs; later each would be one more wrong password to it."""
+    begun: list[str] = []
+    hangs = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(hangs.wait)
+        with pytest.raises(LoginImpossible):
+            await connection._in_thread(threads, partial(begun.append, "late"), 0.1)
+        hangs.set()
+    assert begun == []
 
 
 async def test_a_connection_that_the_server_closes_is_logged_in_anew() -> None:

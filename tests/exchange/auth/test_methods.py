@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from apps.exchange.errors import (
 from apps.exchange.ews.server import EwsServer
 from apps.exchange.interface import Credentials, Endpoint
 from apps.lab.exchange import LabExchange
-from tests.exchange.auth.kdc import Kdc
+from tests.exchange.auth.kdc import Kdc, kdc
 from tests.exchange.auth.ways import PASSWORDS, WAYS, Way, endpoint_of
 from tests.lab.exchange_helpers import Webhook, until
 
@@ -258,6 +259,22 @@ class TestKerberos:
         async with site(WAYS["Negotiate (Kerberos)"]) as (_, server, endpoint):
             anna = Credentials("negotiate", username, PASSWORDS["anna"])
             await server.prove(endpoint, anna, "anna@example.com", 5)
+
+    async def test_a_key_that_the_server_has_changed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Old tickets are no wrong password: new ones are asked for, once."""
+        anna = replace(PASSWORD, type="negotiate")
+        with kdc(tmp_path, PASSWORDS) as realm:
+            for name, value in realm.environment.items():
+                monkeypatch.setenv(name, value)
+            options = {"login_each_request": True}
+            async with site(WAYS["Negotiate (Kerberos)"], **options) as (lab, server, endpoint):
+                await server.prove(endpoint, anna, "anna@example.com", 5)
+                monkeypatch.setenv("KRB5_KTNAME", realm.change_key("localhost"))
+                await server.prove(endpoint, anna, "anna@example.com", 5)
+                assert lab.counters()["logins"] == {"anna@example.com": 2}
+            assert realm.wrong_passwords("anna") == 0
 
     async def test_nobody_answers(
         self, in_realm: Kdc, monkeypatch: pytest.MonkeyPatch, tmp_path: Any

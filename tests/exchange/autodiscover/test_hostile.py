@@ -22,6 +22,7 @@ from apps.exchange.interface import Endpoint, Reach
 from apps.exchange.transport import MAX_RESPONSE_BYTES, Transport
 from apps.lab.exchange import LabExchange
 from apps.lab.exchange.autodiscover import POX_PATH, SOAP_PATH, Detour
+from apps.wire.proxy import Proxy
 from tests.exchange.autodiscover import messages
 from tests.exchange.autodiscover.world import ADDRESS, ANNA, RECORD, permit_for
 from tests.exchange.dns_server import NameServer, name_server
@@ -238,6 +239,24 @@ async def _plain(den: Den, url: str) -> str:
     location = await den.transport.redirect_of(endpoint, 2)
     server.close()
     return location
+
+
+async def test_no_proxy_is_asked_for_a_domain_of_a_strangers_own(den: Den) -> None:
+    """It may know the name from inside, or be told another address than we are."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(serve, OURS, 0)
+    port = server.sockets[0].getsockname()[1]
+    reach = den.reach()
+    reach = replace(reach, endpoint=replace(reach.endpoint, proxy=Proxy(OURS, port)))
+    with pytest.raises(AutodiscoverFailed):
+        await den.find(reach, address="anna@inside.example")
+    assert asked == []
+    server.close()
 
 
 @pytest.mark.parametrize("target", SRV_TARGETS)

@@ -323,6 +323,18 @@ class TestMemory:
         place = service.known(reach, "corp.localhost")
         assert place is not None and place.place is not None
 
+    async def test_nor_does_an_answer_to_it_that_makes_no_sense(self, company: World) -> None:
+        """A user may claim an address that Exchange has no sensible word for."""
+        company.lab.add_mailbox(
+            "ben@corp.localhost", "Ben", "ben-pw", username="ben", domain="CORP"
+        )
+        company.lab.autodiscover.detours = [Detour("raw", "<x/>", ADDRESS)]
+        service, reach = company.service(), company.reach("corp.localhost")
+        with pytest.raises(AutodiscoverFailed):
+            await service.ews_url(reach, ANNA, ADDRESS, 8)
+        url = await service.ews_url(reach, ANNA, "ben@corp.localhost", 8)
+        assert url == company.at("corp.localhost", EWS)
+
     async def test_a_place_that_hangs_now_leaves_time_for_another(self, company: World) -> None:
         service = company.service()
         reach = company.reach("corp.localhost", "autodiscover.corp.localhost")

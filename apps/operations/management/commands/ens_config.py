@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.audit.service import command_line
-from apps.operations import config_xml, files
+from apps.operations import config_export, config_xml, files
 from apps.operations.config_xml import ConfigRefused, Configuration
 from apps.operations.device_actions import By
 from apps.tenants.groups import GroupRefused, find_group
@@ -69,7 +69,7 @@ class Command(BaseCommand):
         # Its place first: a key must not be made for a file that can't be written.
         with files.new(options["file"]) as file:
             try:
-                made = config_xml.export(
+                made = config_export.export(
                     og, password, by, with_master_key=options["with_master_key"]
                 )
             except (ConfigRefused, OSError) as error:
