@@ -1,9 +1,9 @@
 """The list of blocks and revocations beside the database: what a restore must not undo.
 
-A backup is as old as it is; whoever was blocked since, and what was revoked since, must stay so.
-Each server therefore appends every block and revocation to `revocations.jsonl` in its
-`ENS_DATA_DIR`, a line of JSON each, and `ens_restore` replays them (operations/backup). It holds
-HMACs, hashes and tree paths, and nothing that says who somebody is.
+A backup is as old as it is; who was blocked or forgotten since, and what was revoked, must stay so.
+Each server therefore appends every such thing to `revocations.jsonl` in its `ENS_DATA_DIR`, a line
+of JSON each, and `ens_restore` replays them (operations/backup). It holds HMACs, hashes, numbers
+and tree paths, and nothing that says who somebody is.
 """
 
 from __future__ import annotations
@@ -27,11 +27,20 @@ log = logging.getLogger(__name__)
 FILE_NAME: Final = "revocations.jsonl"
 _LONGEST_LINE: Final = 2000
 
-What = Literal["block", "unblock", "api_token", "admin_token", "secure_channel", "relay_deployment"]
+What = Literal[
+    "block",
+    "unblock",
+    "forget",
+    "api_token",
+    "admin_token",
+    "secure_channel",
+    "relay_deployment",
+]
 # Which facts a line of each kind has, all of them texts.
 _FACTS: Final[dict[str, frozenset[str]]] = {
     "block": frozenset({"kind", "value", "scope", "reason"}),
     "unblock": frozenset({"kind", "value", "scope"}),
+    "forget": frozenset({"user", "mail_system"}),
     "api_token": frozenset({"hash"}),
     "admin_token": frozenset({"hash"}),
     "secure_channel": frozenset({"thumbprint"}),

@@ -60,7 +60,7 @@ def _new_channel_key(by: By) -> int:
     before = channel_keys.current()
     if before is None:
         return 0
-    made = secure_channel.create_next(f"{before.label[:50]} anew", by)
+    made = secure_channel.create_next(f"{before.label[:50].removesuffix(' anew')} anew", by)
     if secure_channel.relay_is_beside():
         secure_channel.roll(made.thumbprint, by, unasked=True)
         former = SecureChannelKey.objects.filter(use=SecureChannelKey.Use.PREVIOUS, revoked_at=None)

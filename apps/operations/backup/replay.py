@@ -31,16 +31,17 @@ def replay(entries: Iterable[Entry], since: datetime | None) -> Counter[str]:
     done: Counter[str] = Counter()
     for entry in sorted(entries, key=lambda each: each.at):
         if since is None or entry.at >= since - _BEFORE:
-            did = _DOES[entry.what](entry.facts)
+            did = _DOES[entry.what](entry)
             done[entry.what if did else "unknown"] += 1
     return done
 
 
-def _block(facts: dict[str, str]) -> bool:
+def _block(entry: Entry) -> bool:
     from apps.devices import blocks, registry
     from apps.devices.models import DeviceState
     from apps.subscriptions import wakeups
 
+    facts = entry.facts
     scope, names = facts["scope"], _names(facts)
     if not names or not _is_group(scope):
         return False
@@ -52,10 +53,11 @@ def _block(facts: dict[str, str]) -> bool:
     return True
 
 
-def _unblock(facts: dict[str, str]) -> bool:
+def _unblock(entry: Entry) -> bool:
     from apps.devices import blocks, registry
     from apps.devices.models import DeviceState
 
+    facts = entry.facts
     scope, names = facts["scope"], _names(facts)
     if not names or not _is_group(scope):
         return False
@@ -65,6 +67,20 @@ def _unblock(facts: dict[str, str]) -> bool:
         if not blocks.listed(device.og, blocks.names_of(device)):
             registry.unblock(device.id)
     return True
+
+
+def _forget(entry: Entry) -> bool:
+    """Whoever came back after that is not meant."""
+    from apps.devices.models import Mailbox
+    from apps.operations import persons
+
+    user, system = entry.facts["user"], entry.facts["mail_system"]
+    if not (system.isascii() and system.isdigit() and len(system) < 19):
+        return False
+    rows = Mailbox.objects.filter(user_hmac=user, mail_system_id=int(system))
+    found = list(rows.filter(created_at__lt=entry.at))
+    persons.forget_mailboxes(found)
+    return bool(found)
 
 
 def _is_group(scope: str) -> bool:
@@ -82,20 +98,21 @@ def _names(facts: dict[str, str]) -> list[Name]:
     return []
 
 
-def _revoke(label: str, column: str, fact: str) -> Callable[[dict[str, str]], bool]:
-    def revoke(facts: dict[str, str]) -> bool:
+def _revoke(label: str, column: str, fact: str) -> Callable[[Entry], bool]:
+    def revoke(entry: Entry) -> bool:
         if not apps.is_installed(f"apps.{label.partition('.')[0]}"):
             return False
-        rows = apps.get_model(label)._default_manager.filter(**{column: facts[fact]})
+        rows = apps.get_model(label)._default_manager.filter(**{column: entry.facts[fact]})
         rows.filter(revoked_at=None).update(revoked_at=timezone.now())
         return bool(rows.exists())
 
     return revoke
 
 
-_DOES: Final[dict[str, Callable[[dict[str, str]], bool]]] = {
+_DOES: Final[dict[str, Callable[[Entry], bool]]] = {
     "block": _block,
     "unblock": _unblock,
+    "forget": _forget,
     "api_token": _revoke("tenants.ApiToken", "token_hash", "hash"),
     "admin_token": _revoke("administrators.AdminApiToken", "token_hash", "hash"),
     "secure_channel": _revoke("cns.SecureChannelKey", "thumbprint", "thumbprint"),

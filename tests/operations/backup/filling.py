@@ -86,7 +86,7 @@ def _people(og: Any) -> str:
 
 
 def _devices(og: Any, system: Any) -> None:
-    for number in range(3):
+    for number in range(4):
         address = SECRETS["address"] if not number else f"user{number}@example.com"
         box = registry.mailbox_for(system, address)
         said = Description(
@@ -106,7 +106,9 @@ def _devices(og: Any, system: Any) -> None:
         box.save()
         sealing.seal(subscription.id, SECRETS["credentials"].encode(), 1500)
         stories.record(device.id, "joined")
-    RefusedCredential.objects.create(mailbox=box, credential_hmac="a" * 64)
+    RefusedCredential.objects.create(
+        mailbox=registry.mailbox_for(system, SECRETS["address"]), credential_hmac="a" * 64
+    )
 
 
 def digests() -> dict[str, str]:

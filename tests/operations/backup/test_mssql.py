@@ -54,6 +54,7 @@ def _replay() -> None:
     entries = [
         Entry(NOW, "block", facts),
         Entry(NOW, "unblock", facts),
+        Entry(NOW, "forget", {"user": "a" * 64, "mail_system": "1"}),
         Entry(NOW, "api_token", {"hash": "a"}),
         Entry(NOW, "admin_token", {"hash": "a"}),
         Entry(NOW, "secure_channel", {"thumbprint": "a"}),

@@ -43,7 +43,7 @@ def test_all_keys_are_new_and_everybody_joins_again(blank: Deployment, tmp_path:
     assert not verified
     assert opens == opened, "the rest opens as before"
     assert state["subscriptions"] == state["served"] == state["silent"] == 0
-    assert state["woken"] == 3 and state["audited"] == 1
+    assert state["woken"] == 4 and state["audited"] == 1
     assert {proved for _, proved in state["devices"]} == {None}
     # Devices and tokens, of which there are only hashes, stay.
     assert state["token"] and state["admin_token"]

@@ -24,14 +24,15 @@ answer = [said, digests(), opened(), known]
 """
 SINCE = """
 from apps.administrators.models import AdminApiToken
-from apps.operations import device_actions
+from apps.operations import device_actions, persons
 from apps.operations.device_actions import By
 from apps.tenants.models import ApiToken
-_, one, two = Device.objects.order_by("created_at").select_related("og", "mailbox")
+_, one, two, _ = Device.objects.order_by("created_at").select_related("og", "mailbox")
 device_actions.block(one, By("test"), shred_now=True, reason="administrator")
 device_actions.block(two, By("test"), shred_now=True, reason="administrator")
 device_actions.unblock(Device.objects.select_related("og").get(id=two.id), By("test"))
 tokens.revoke(ApiToken.objects.get())
+persons.forget("user3@example.com", By("test"))
 api_tokens.revoke(AdminApiToken.objects.get())
 """
 RESTORE = """
@@ -86,7 +87,7 @@ def old(tmp_path_factory: pytest.TempPathFactory, blank: Deployment) -> Old:
     it, file = Deployment(home / "old", like=blank), home / "ens.backup"
     words = {"file": str(file), "password": str(it.home / "password")}
     said, held, opened, known = it.inside(BACKUP, **words)
-    assert "devices.Device: 3" in said and "SealedCredential" not in said
+    assert "devices.Device: 4" in said and "SealedCredential" not in said
     it.inside(SINCE)
     return Old(it, file, held, opened, known)
 
@@ -97,7 +98,7 @@ def test_sqlite_to_postgresql_and_back(
     new = Deployment(tmp_path / "new", url_of(postgres.create_database()), old.deployment)
     more = {"more": ["--replay", str(old.listed)]}
     said, here, opens, state = new.inside(RESTORE, **(old.words | more))
-    assert "1 phones are asked" in said
+    assert "1 phones are asked" in said and "forget: 1 replayed" in said
     assert opens == old.opened and opens["push token"] == SECRETS["push token"]
     differ = {label for label in old.held if old.held[label] != here[label]}
     revoked = {"devices.Block", "tenants.ApiToken", "administrators.AdminApiToken"}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from argparse import ArgumentParser
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.operations import rewrap
 from apps.operations.rewrap import Found
 from apps.vault import key_file
-from apps.vault.master import MasterKeyInvalid, fingerprint, master_keys
+from apps.vault.master import LOOK_AGAIN_S, MasterKeyInvalid, fingerprint, master_keys
 
 _SHOWN = 10
 
@@ -78,6 +80,7 @@ class Command(BaseCommand):
 
     def _drop(self) -> None:
         keys = master_keys()
+        _wait_for_others()
         found = rewrap.count()
         old = {name: count for name, count in found.by_key.items() if name != keys.current_id}
         if old:
@@ -98,6 +101,12 @@ class Command(BaseCommand):
             current = ", current" if name == keys.current_id else ""
             wrapped = found.by_key.get(name, 0)
             self.stdout.write(f"{name or 'damaged'} ({mark}{current}): {wrapped}")
+
+
+def _wait_for_others() -> None:
+    """Until every process that looks at this very file knows it: none wraps by an old one then."""
+    changed = settings.ENS.master_key_file.stat().st_mtime
+    time.sleep(max(0.0, min(2 * LOOK_AGAIN_S, changed + 2 * LOOK_AGAIN_S - time.time())))
 
 
 def _audit(action: str, after: dict[str, Any]) -> None:
