@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from apps import revocations
 from apps.administrators.models import AdminApiToken, Administrator
 from apps.administrators.roles import PERMISSIONS
 from apps.administrators.scope import permitted_paths
@@ -120,7 +121,10 @@ def rotate(row: AdminApiToken, overlap: timedelta) -> tuple[AdminApiToken, str]:
 def revoke(row: AdminApiToken) -> bool:
     """Revoke a token at once; False when it was revoked before."""
     rows = AdminApiToken.objects.filter(pk=row.pk, revoked_at=None)
-    return bool(rows.update(revoked_at=timezone.now()))
+    revoked = bool(rows.update(revoked_at=timezone.now()))
+    if revoked:
+        revocations.note("admin_token", hash=row.token_hash)
+    return revoked
 
 
 def authenticate(token: str) -> Caller | None:

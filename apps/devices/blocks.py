@@ -16,7 +16,7 @@ from typing import Final, Literal
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
-from apps import clock
+from apps import clock, revocations
 from apps.devices.models import Block, Device
 from apps.tenants.models import OrganizationGroup
 from apps.vault.lookup import lookup_hmac
@@ -78,12 +78,17 @@ def add(scope: str, names: Iterable[Name], *, reason: str, device: uuid.UUID | N
                     created_at=clock.now(),
                 )
         except IntegrityError:
-            pass  # blocked already, and its first reason stays
+            continue  # blocked already, and its first reason stays
+        revocations.note("block", kind=kind, value=value, scope=scope, reason=reason)
 
 
 def lift(scope: str, names: Iterable[Name]) -> int:
     """Lift the blocks of these names that were made for `scope` or below; how many there were."""
-    return _named(Block.objects.filter(scope__startswith=scope), names).delete()[0]
+    wanted = list(names)
+    lifted = _named(Block.objects.filter(scope__startswith=scope), wanted).delete()[0]
+    for kind, value in wanted if lifted else ():
+        revocations.note("unblock", kind=kind, value=value, scope=scope)
+    return lifted
 
 
 def of_group(og: OrganizationGroup, names: Iterable[Name]) -> QuerySet[Block]:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.keypairs import jwe, rsa, signing
 from apps.keypairs.jwe import JweRefused
-from apps.keypairs.models import KeyPair, OpenedJwe
+from apps.keypairs.models import KeyPair, OpenedJwe, SigningKey
 from apps.keypairs.policy import KeyPairSettings
 from apps.tenants.inherited import settings_for
 from apps.tenants.models import OrganizationGroup
@@ -92,6 +92,22 @@ def rotate() -> None:
         if og.pk not in ready:
             _make_ahead(og, now)
     signing.rotate()
+
+
+def replace_all() -> int:
+    """Destroy every key pair and signing key and make new ones; returns how many went.
+
+    Phones fetch the new ones when they subscribe or check in; what they sent under the old ones is
+    refused.
+
+    Raises:
+        MasterKeyInvalid: there is no usable master key file.
+    """
+    gone = KeyPair.objects.count() + SigningKey.objects.count()
+    KeyPair.objects.all().delete()
+    SigningKey.objects.all().delete()
+    rotate()
+    return gone
 
 
 def _pair(og: OrganizationGroup, kid: str, now: datetime) -> KeyPair:

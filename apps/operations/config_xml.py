@@ -1,17 +1,13 @@
 """`config.xml`: what another server or an installer needs to know, sealed under a password.
 
-The form is in docs/config-file.md and formats/ens-config-1.xsd. Whoever writes such a file chooses
-the cost of reading it, so the cost is one of two: neither cheap to guess, nor a way to fill memory.
-
-The installer reads it before there is a database, so nothing here needs one.
+The form is in docs/config-file.md and formats/ens-config-1.xsd; the key comes from a password by
+`password_key`. The installer reads it before there is a database, so nothing here needs one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
-import unicodedata
 import uuid
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
@@ -22,24 +18,19 @@ from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-from django.contrib.auth import password_validation as passwords
-from django.core.exceptions import ValidationError
 from lxml import etree
 
 from apps.cns.channel import ChannelUnusable, load_channel
+from apps.operations import password_key
+from apps.operations.password_key import N_READ, SALT_BYTES, N, P, PasswordWeak, R
 
 VERSION: Final = "1"
 NAMESPACE: Final = "urn:ens:config"
 MAX_BYTES: Final = 256 * 1024
-PASSWORD_LENGTH: Final = 12
-_LEAST_CHARACTERS: Final = 5
 _NAMES: Final[Any] = {None: NAMESPACE}
 _SCHEMA_FILE: Final = Path(__file__).parent / "formats" / "ens-config-1.xsd"
-_N: Final = 2**17  # 128 MiB and a third of a second for each guess
-_N_READ: Final = (2**17, 2**18)
-_R, _P = 8, 1
-_SALT_BYTES, _NONCE_BYTES, _CHECK_BYTES = 32, 12, 16
+_LABEL: Final = "ens-config check"
+_NONCE_BYTES: Final = 12
 
 
 class ConfigRefused(Exception):
@@ -83,28 +74,18 @@ def check_password(password: str, og_name: str = "") -> None:
     Raises:
         ConfigRefused: `password_weak`; the text says what is wrong with it.
     """
-    validators: list[Any] = [
-        passwords.MinimumLengthValidator(PASSWORD_LENGTH),
-        passwords.CommonPasswordValidator(),
-        passwords.NumericPasswordValidator(),
-    ]
     try:
-        passwords.validate_password(password, password_validators=validators)
-    except ValidationError as error:
-        raise ConfigRefused("password_weak", " ".join(error.messages)) from None
-    if len(set(password)) < _LEAST_CHARACTERS:
-        raise ConfigRefused("password_weak", "This password repeats very few characters.")
-    plain = password.lower()
-    if len(og_name) >= 4 and og_name.lower() in plain and len(password) < len(og_name) + 8:
-        raise ConfigRefused("password_weak", "This password is mostly the group's name.")
+        password_key.check_password(password, og_name)
+    except PasswordWeak as error:
+        raise ConfigRefused("password_weak", str(error)) from None
 
 
 def seal(content: Configuration, password: str) -> bytes:
     """The file: `content` encrypted under `password`, whose strength is the caller's to check."""
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
-    key, check = _derive(password, salt, _N)
-    head = _head(created, _N, salt, check, nonce)
+    salt, nonce = os.urandom(SALT_BYTES), os.urandom(_NONCE_BYTES)
+    key, check = password_key.derive(password, salt, N, _LABEL)
+    head = _head(created, N, salt, check, nonce)
     encrypted = AESGCM(key).encrypt(nonce, _inner(content), head)
     root = etree.Element(_q("ensConfig"), {"version": VERSION}, nsmap=_NAMES)
     etree.SubElement(root, _q("created")).text = created
@@ -113,9 +94,9 @@ def seal(content: Configuration, password: str) -> bytes:
         _q("keyDerivation"),
         {
             "algorithm": "scrypt",
-            "n": str(_N),
-            "r": str(_R),
-            "p": str(_P),
+            "n": str(N),
+            "r": str(R),
+            "p": str(P),
             "salt": _b64(salt),
             "check": _b64(check),
         },
@@ -142,11 +123,11 @@ def unseal(file: bytes, password: str) -> Configuration:
     if derivation is None or encryption is None or created is None or encrypted is None:
         raise ConfigRefused("not_a_config_file", "this is no config.xml of ENS")
     n = int(derivation.attrib["n"])
-    if n not in _N_READ:  # as the schema says; what costs memory is worth a second look
+    if n not in N_READ:  # as the schema says; what costs memory is worth a second look
         raise ConfigRefused("not_a_config_file", "this is no config.xml of ENS")
     salt, check = b64decode(derivation.attrib["salt"]), b64decode(derivation.attrib["check"])
     nonce = b64decode(encryption.attrib["nonce"])
-    key, expected = _derive(password, salt, n)
+    key, expected = password_key.derive(password, salt, n, _LABEL)
     if not hmac.compare_digest(expected, check):
         raise ConfigRefused("wrong_password", "the password is wrong")
     try:
@@ -170,22 +151,11 @@ def _schema() -> etree.XMLSchema:
     return etree.XMLSchema(etree.parse(str(_SCHEMA_FILE), _parser()))
 
 
-def _derive(password: str, salt: bytes, n: int) -> tuple[bytes, bytes]:
-    """Key and check value: the second tells a wrong password from a changed file.
-
-    It costs a guesser exactly what trying to decrypt would.
-    """
-    normal = unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
-    derived = Scrypt(salt=salt, length=64, n=n, r=_R, p=_P).derive(normal)
-    check = hmac.digest(derived[32:], b"ens-config check", hashlib.sha256)[:_CHECK_BYTES]
-    return derived[:32], check
-
-
 def _head(created: str, n: int, salt: bytes, check: bytes, nonce: bytes) -> bytes:
     """What is authenticated with the encrypted part: everything that stands before it."""
     lines = (
         NAMESPACE, VERSION, created,
-        "scrypt", str(n), str(_R), str(_P), _b64(salt), _b64(check),
+        "scrypt", str(n), str(R), str(P), _b64(salt), _b64(check),
         "AES-256-GCM", _b64(nonce),
     )  # fmt: skip
     return "\n".join(lines).encode("ascii")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
+from apps import revocations
 from apps.audit import service as audit
 from apps.audit.models import AuditEntry
 from apps.devices.labels import label_of
@@ -48,18 +50,27 @@ def forget(address: str, by: By) -> dict[str, int]:
     audit log stays: it names devices by their ids.
     """
     mailboxes = list(_mailboxes(address, by).select_related("mail_system__og"))
+    counts = forget_mailboxes(mailboxes)
+    _record(by, "person.forget", mailboxes, dict(counts))
+    return counts
+
+
+def forget_mailboxes(mailboxes: Sequence[Mailbox]) -> dict[str, int]:
+    """`forget` for mailboxes at hand, without an audit entry: a restore does it again."""
     counts = {"mailboxes": len(mailboxes), "devices": 0, "subscriptions": 0}
     for mailbox in mailboxes:
         device_ids = list(mailbox.device_set.values_list("id", flat=True))
         names = _end_all(mailbox)
         with transaction.atomic():
             Block.objects.filter(device_id__in=device_ids).update(device_id=None)
+            revocations.note(
+                "forget", user=mailbox.user_hmac, mail_system=str(mailbox.mail_system_id)
+            )
             mailbox.delete()
         get_log().forget(names)
         stories.forget(device_ids)
         counts["devices"] += len(device_ids)
         counts["subscriptions"] += len(names)
-    _record(by, "person.forget", mailboxes, dict(counts))
     return counts
 
 

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from apps import revocations
 from apps.audit import service as audit
 from apps.cns import keys
 from apps.cns.channel import ChannelUnusable, load_channel
@@ -186,12 +187,14 @@ def revoke(thumbprint: str, by: By) -> bool:
         rows = SecureChannelKey.objects.filter(pk=row.pk, revoked_at=None)
         # Its private half is of no more use to anybody honest.
         rows.update(revoked_at=timezone.now(), sealed_key=None)
+        revocations.note("secure_channel", thumbprint=thumbprint)
         told = False
         if relay_is_beside():
             from apps.relay.models import Deployment
 
             known = Deployment.objects.filter(thumbprint=thumbprint, revoked_at=None)
             told = bool(known.update(revoked_at=timezone.now()))
+            revocations.note("relay_deployment", thumbprint=thumbprint)
         _audit(by, "secure_channel.revoke", row, {"relay_told": told})
     return told
 

@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
+from apps import revocations
 from apps.tenants.groups import plain_name
 from apps.tenants.models import ApiToken, OrganizationGroup
 
@@ -83,13 +85,17 @@ def rotate_token(old: ApiToken, overlap: timedelta) -> tuple[ApiToken, str]:
 
 def revoke(token: ApiToken) -> bool:
     """Revoke one token at once; False if it was revoked before."""
-    return bool(
-        ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())
-    )
+    return bool(_revoke(ApiToken.objects.filter(pk=token.pk)))
 
 
 def revoke_token(og: OrganizationGroup, label: str) -> int:
     """Revoke every valid token of this label in the group itself; how many there were."""
-    return ApiToken.objects.filter(og=og, label=label, revoked_at=None).update(
-        revoked_at=timezone.now()
-    )
+    return _revoke(ApiToken.objects.filter(og=og, label=label))
+
+
+def _revoke(tokens: QuerySet[ApiToken]) -> int:
+    with transaction.atomic():
+        valid = tokens.filter(revoked_at=None)
+        for token_hash in list(valid.values_list("token_hash", flat=True)):
+            revocations.note("api_token", hash=token_hash)
+        return valid.update(revoked_at=timezone.now())

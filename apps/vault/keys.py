@@ -42,6 +42,29 @@ def load(kind: VaultKey.Kind) -> dict[int, bytes]:
     return keys
 
 
+def replace_url_mac() -> int:
+    """Make a new URL MAC key and forget all others: no URL made before is ours any more.
+
+    Returns how many were forgotten. Other processes must be started again to forget them.
+
+    Raises:
+        MasterKeyInvalid: there is no usable master key file.
+    """
+    kind = VaultKey.Kind.URL_MAC
+    with transaction.atomic():
+        numbers = list(VaultKey.objects.filter(kind=kind).values_list("number", flat=True))
+        number = max(numbers, default=0) + 1
+        secret = secrets.token_bytes(KEY_BYTES)
+        VaultKey.objects.create(
+            kind=kind,
+            number=number,
+            wrapped=wrap(secret, table=_TABLE, row=_row(kind, number), purpose=kind.value),
+            created_at=timezone.now(),
+        )
+        VaultKey.objects.filter(kind=kind, number__lt=number).delete()
+    return len(numbers)
+
+
 def make_missing(using: str) -> None:
     """Make the first key of each kind that has none, after a migration.
 

@@ -7,16 +7,22 @@ rotation, still open what they once wrapped (DESIGN.md, section 4, "Keys").
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import logging
 import re
+import time
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from django.conf import settings
 
+log = logging.getLogger(__name__)
+
 KEY_BYTES = 32
+LOOK_AGAIN_S = 5.0
 _MAX_FILE_BYTES = 65536
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
@@ -54,14 +60,66 @@ class MasterKeys:
         return cls(current_id=next(iter(keys)), keys=keys)
 
 
-@cache
+class _Watched:
+    """The file as this process knows it: looked at every few seconds, read when it has changed.
+
+    So a new key is known everywhere soon after the file was, and nothing has to be started again.
+    A file that is being changed for the worse (gone, half copied) changes nothing here.
+    """
+
+    def __init__(self) -> None:
+        self._known: MasterKeys | None = None
+        self._looks: tuple[int, ...] = ()
+        self._looked = 0.0
+
+    def get(self) -> MasterKeys:
+        now = time.monotonic()
+        if self._known is not None and now - self._looked < LOOK_AGAIN_S:
+            return self._known
+        self._looked = now
+        path: Path = settings.ENS.master_key_file
+        looks = _looks(path)
+        if self._known is not None and looks == self._looks:
+            return self._known
+        try:
+            self._known = MasterKeys.load(path)
+        except MasterKeyInvalid as error:
+            if self._known is None:
+                raise
+            log.error("the master keys stay as they were: %s", error)
+        self._looks = looks
+        return self._known
+
+
+_watched = _Watched()
+
+
 def master_keys() -> MasterKeys:
-    """The keys of `ENS_MASTER_KEY_FILE`, read once in the life of a process.
+    """The keys of `ENS_MASTER_KEY_FILE`, as they were at most `LOOK_AGAIN_S` ago.
 
     Raises:
-        MasterKeyInvalid: the file can't be used.
+        MasterKeyInvalid: the file can't be used, and never could in the life of this process.
     """
-    return MasterKeys.load(settings.ENS.master_key_file)
+    return _watched.get()
+
+
+def forget() -> None:
+    """Read the file anew when next needed: this process has just changed it."""
+    global _watched
+    _watched = _Watched()
+
+
+def fingerprint(key: bytes) -> str:
+    """What a master key may be called in public: 16 hex characters that don't lead back to it."""
+    return hmac.digest(key, b"ens master key fingerprint", hashlib.sha256).hex()[:16]
+
+
+def _looks(path: Path) -> tuple[int, ...]:
+    try:
+        seen = path.stat()
+    except OSError:
+        return ()
+    return seen.st_mtime_ns, seen.st_size, seen.st_ino
 
 
 def _text(path: Path) -> str:

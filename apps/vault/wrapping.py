@@ -10,7 +10,7 @@ wrapped here (a key a subscription, a key pair an OG) comes thousands of times m
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -31,10 +31,11 @@ def wrap(secret: bytes, *, table: str, row: str, purpose: str) -> bytes:
     Raises:
         MasterKeyInvalid: there is no usable master key file.
     """
-    key_id = master_keys().current_id
+    keys = master_keys()
+    key_id = keys.current_id
     name = key_id.encode("ascii")
     nonce = os.urandom(_NONCE_BYTES)
-    sealed = _cipher(key_id).encrypt(nonce, secret, _place(table, row, purpose))
+    sealed = _cipher(keys.keys[key_id]).encrypt(nonce, secret, _place(table, row, purpose))
     return bytes((_VERSION, len(name))) + name + nonce + sealed
 
 
@@ -49,19 +50,28 @@ def unwrap(blob: bytes | memoryview, *, table: str, row: str, purpose: str) -> b
     if len(blob) < 2 or blob[0] != _VERSION:
         raise UnwrapFailed("not a wrapped secret")
     start = 2 + blob[1]
-    key_id = blob[2:start].decode("ascii", "replace")
-    if key_id not in master_keys().keys:
+    key_id = key_id_of(blob)
+    key = master_keys().keys.get(key_id)
+    if key is None:
         raise UnwrapFailed(f"the master key file has no key {key_id!r}")
     nonce, sealed = blob[start : start + _NONCE_BYTES], blob[start + _NONCE_BYTES :]
     try:
-        return _cipher(key_id).decrypt(nonce, sealed, _place(table, row, purpose))
+        return _cipher(key).decrypt(nonce, sealed, _place(table, row, purpose))
     except (InvalidTag, ValueError):
         raise UnwrapFailed("damaged, or not in its place") from None
 
 
-@cache
-def _cipher(key_id: str) -> AESGCM:
-    return AESGCM(master_keys().keys[key_id])
+def key_id_of(blob: bytes | memoryview) -> str:
+    """Which master key wrapped a blob; empty for what is none."""
+    head = bytes(blob[:34])
+    if len(head) < 2 or head[0] != _VERSION:
+        return ""
+    return head[2 : 2 + head[1]].decode("ascii", "replace")
+
+
+@lru_cache(maxsize=16)
+def _cipher(key: bytes) -> AESGCM:
+    return AESGCM(key)
 
 
 def _place(*parts: str) -> bytes:

@@ -22,7 +22,7 @@ from pytest_django.fixtures import Settings
 from apps.audit.models import AuditEntry
 from apps.cns.channel import load_channel
 from apps.cns.models import SecureChannelKey
-from apps.operations import config_export, config_xml, secure_channel
+from apps.operations import config_export, config_xml, password_key, secure_channel
 from apps.operations.config_xml import ConfigRefused
 from apps.operations.device_actions import By
 from apps.relay.models import Deployment
@@ -37,7 +37,7 @@ PIN = base64.b64encode(bytes(32)).decode()
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real derivation takes a third of a second; one test pays for it."""
-    monkeypatch.setattr(config_xml, "Scrypt", lambda **given: Scrypt(**(given | {"n": 2})))
+    monkeypatch.setattr(password_key, "Scrypt", lambda **given: Scrypt(**(given | {"n": 2})))
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def code_of(file: bytes, password: str = PASSWORD) -> str:
 
 def test_the_price_is_that_of_the_head(made: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     content = config_xml.unseal(made, PASSWORD)
-    monkeypatch.setattr(config_xml, "Scrypt", Scrypt)
+    monkeypatch.setattr(password_key, "Scrypt", Scrypt)
     file = config_xml.seal(content, PASSWORD)
     assert b'n="131072" r="8" p="1"' in file
     assert config_xml.unseal(file, PASSWORD) == content
@@ -161,7 +161,7 @@ def test_every_changed_part_is_noticed(made: bytes) -> None:
 def test_what_would_cost_memory_or_is_no_such_file_is_refused_unread(
     made: bytes, change: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config_xml, "_derive", lambda *_: pytest.fail("a key was derived"))
+    monkeypatch.setattr(password_key, "derive", lambda *_: pytest.fail("a key was derived"))
     assert code_of(change(made.decode()).encode()) == "not_a_config_file"
 
 

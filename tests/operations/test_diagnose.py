@@ -222,6 +222,9 @@ class TestExchange:
         assert tried("canary-4711").status == "skipped"  # never tried twice
         assert {tried(f"canary-{n}").detail for n in range(2)} == {"credentials_refused"}
         assert tried("canary-9").detail == "too_many_attempts"  # nobody guesses here
+        for spelt in ("anna", "Änna@example.com"):
+            other = Context(address="anna@example.com", username=spelt, password="canary-9")
+            assert steps_of("exchange.sign_in", other)["sign in"].detail == "too_many_attempts"
         assert steps_of("exchange.sign_in")["sign in"].status == "skipped"
 
     def test_the_version_that_answered(

@@ -16,7 +16,7 @@ from apps.console.chosen import chosen_og, user_of
 from apps.console.pages.cns import by
 from apps.console.site import page, show
 from apps.console.stepup import step_up_required
-from apps.operations import config_export, config_xml
+from apps.operations import config_export, config_xml, password_key
 
 
 class _Password(forms.Form):
@@ -26,7 +26,7 @@ class _Password(forms.Form):
         max_length=200,
         strip=False,
         label="Password of the file",
-        help_text=f"At least {config_xml.PASSWORD_LENGTH} characters. Whoever installs with the "
+        help_text=f"At least {password_key.PASSWORD_LENGTH} characters. Whoever installs with the "
         "file is asked for it; tell them by another way than the file.",
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
     )

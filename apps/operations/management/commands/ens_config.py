@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser
-from getpass import getpass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.audit.service import command_line
-from apps.operations import config_export, config_xml
+from apps.operations import config_export, config_xml, files
 from apps.operations.config_xml import ConfigRefused, Configuration
 from apps.operations.device_actions import By
 from apps.tenants.groups import GroupRefused, find_group
@@ -52,7 +50,10 @@ class Command(BaseCommand):
             if options["action"] == "export":
                 self._export(options)
             else:
-                content = config_xml.unseal(_read(options["file"]), _password(options))
+                content = config_xml.unseal(
+                    files.read(options["file"], config_xml.MAX_BYTES),
+                    files.password(options["password_file"]),
+                )
                 if options["action"] == "show":
                     self._show(content)
                 else:
@@ -62,11 +63,11 @@ class Command(BaseCommand):
 
     def _export(self, options: dict[str, Any]) -> None:
         og = find_group(options["og"])
-        password = _password(options, twice=True)
+        password = files.password(options["password_file"], twice=True)
         config_xml.check_password(password, og.name)
         by = By(command_line())
         # Its place first: a key must not be made for a file that can't be written.
-        with _new(options["file"]) as file:
+        with files.new(options["file"]) as file:
             try:
                 made = config_export.export(
                     og, password, by, with_master_key=options["with_master_key"]
@@ -101,7 +102,7 @@ class Command(BaseCommand):
             if target.exists():
                 raise CommandError(f"{target} exists already; nothing was written")
         for target, text in wanted:
-            with _new(target) as file:
+            with files.new(target) as file:
                 file.write(text.encode())
             self.stderr.write(f"written: {target}")
         self.stdout.write(f"ENS_CNS_URL={content.cns_url}")
@@ -109,37 +110,7 @@ class Command(BaseCommand):
             self.stdout.write(f"ENS_CNS_PINS={','.join(content.cns_pins)}")
 
 
-def _password(options: dict[str, Any], *, twice: bool = False) -> str:
-    file: Path | None = options["password_file"]
-    if file is not None:
-        lines = _read(file).decode("utf-8-sig", "replace").splitlines()
-        return lines[0] if lines else ""
-    password = getpass("Password: ")
-    if twice and getpass("Once more: ") != password:
-        raise CommandError("the two passwords differ")
-    return password
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, ConfigRefused):
         return str(error)
     return f"the master key file can't be read ({type(error).__name__})"
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(config_xml.MAX_BYTES + 1)
-    except OSError as error:
-        raise CommandError(f"{file} can't be read ({type(error).__name__})") from None
-
-
-def _new(file: Path) -> Any:
-    """A new file, readable by this account only; an existing one is never touched."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
-    except FileExistsError:
-        raise CommandError(f"{file} exists already; it was not touched") from None
-    except OSError as error:
-        raise CommandError(f"{file} can't be made ({type(error).__name__})") from None

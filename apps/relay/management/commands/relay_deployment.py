@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from apps import revocations
 from apps.relay.models import Deployment
 from apps.relay.signature import CertificateUnusable, read_certificate
 
@@ -62,8 +63,11 @@ class Command(BaseCommand):
 
     def _revoke(self, name: str) -> None:
         found = Deployment.objects.filter(name=name, revoked_at=None)
+        thumbprints = list(found.values_list("thumbprint", flat=True))
         if not found.update(revoked_at=timezone.now()):
             raise CommandError(f"there is no deployment {name!r} that isn't revoked")
+        for thumbprint in thumbprints:
+            revocations.note("relay_deployment", thumbprint=thumbprint)
         self.stdout.write(f"{name} is refused from now on.")
 
     def _list(self) -> None:

@@ -1,0 +1,1 @@
+"""Backup and restore: what is in it, the file, and what comes after a restore."""
