@@ -9,8 +9,7 @@ import pytest
 from tests.operations.backup.deployment import Deployment
 
 FILL = """
-import json
-from base64 import b64encode
+import os
 from io import StringIO
 from django.core.management import CommandError, call_command
 from django.utils import timezone
@@ -34,6 +33,7 @@ RESTORE = """
 run("ens_restore", "--from", facts["file"], "--replay", facts["list"], *words)
 new = run("ens_rewrap", "--add-key").split()[0]
 run("ens_rewrap", "--to", new)
+os.utime(facts["key"], (0, 0))
 run("ens_rewrap", "--drop-old")
 known = Deployment.objects.get()
 (app,) = known.push_apps.all()
@@ -50,5 +50,6 @@ def test_a_relay_alone(tmp_path: Path) -> None:
         "file": str(tmp_path / "relay.backup"),
         "list": str(old.home / "data" / "revocations.jsonl"),
     }
+    words["key"] = str(new.master_key)
     old.alone(FILL + BACKUP, **words)
     assert new.alone(FILL + RESTORE, **words) == [True, "key"]
