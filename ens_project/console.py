@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ens_project import __version__
 from ens_project.env import EnsSettings
 
 APPS: Final = (
@@ -231,6 +232,7 @@ def _look() -> dict[str, Any]:
         "UNFOLD": {
             "SITE_TITLE": "ENS console",
             "SITE_HEADER": "Email Notification Service",
+            "SITE_SUBHEADER": f"Release {__version__}",
             "SITE_SYMBOL": "mark_email_unread",
             "SITE_URL": None,
             "SHOW_HISTORY": False,

@@ -279,4 +279,6 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 60},
     },
 }
+# Every server may run a beat: the one that holds the lease sends.
+CELERY_BEAT_SCHEDULER = "apps.operations.beat:Scheduler"
 CELERY_BEAT_SCHEDULE_FILENAME = str(ENS.data_dir / "beat-schedule")

@@ -129,6 +129,8 @@ def _user_name(value: str) -> str:
         raise serializers.ValidationError("RFC 7617 has no colon in user names")
     if any(unicodedata.category(character) == "Cc" for character in value):
         raise serializers.ValidationError("control characters")
+    if not value.partition("\\")[2 if "\\" in value else 0].partition("@")[0].strip():
+        raise serializers.ValidationError("a domain without a user")
     return value
 
 

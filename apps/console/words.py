@@ -281,6 +281,14 @@ ALERTS: Final = {
         "No worker is at work.",
         "Start workers and beat, and see their logs. Nothing is lost: mail waits in the log.",
     ),
+    "beat_gone": Words(
+        "No beat is at work: silence goes unnoticed and what failed is not tried again.",
+        "Start beat, on two servers where there are two; only one sends at a time.",
+    ),
+    "clock_differs": Words(
+        "A server's clock differs from the database's.",
+        "Let all servers follow the same time server; the diagnostics name the server.",
+    ),
     "relay_refuses_us": Words(
         "The relay refuses our calls: no phone rings.",
         "Run the diagnostics of the relay; mostly the Secure Channel Certificate is not registered "

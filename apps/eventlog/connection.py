@@ -56,8 +56,10 @@ def connect(url: str) -> Redis:
 
 
 def _by_sentinel(url: str, options: dict[str, Any]) -> Redis:
-    parts = urlsplit(url)
-    login, _, hosts = parts.netloc.rpartition("@")
+    # By hand: several hosts, one of them in brackets, some Pythons call a malformed address.
+    netloc, _, rest = url.partition("://")[2].partition("/")
+    parts = urlsplit(f"{url.partition('://')[0]}://sentinels/{rest}")
+    login, _, hosts = netloc.rpartition("@")
     user, _, password = login.partition(":")
     service, _, db = parts.path.strip("/").partition("/")
     query = dict(parse_qsl(parts.query))

@@ -184,7 +184,7 @@ class _Host:
 _WHY: Final = {True: "is busy for everyone", False: "does not answer"}
 
 
-def _name_of(endpoint: Endpoint, *, joins: bool = False) -> str:
+def name_of(endpoint: Endpoint, *, joins: bool = False) -> str:
     """Whose trouble it is when a call there goes badly.
 
     A phone that joins may name any path of a host: what answers there with 503, or never, says
@@ -224,7 +224,7 @@ class LimitedServer:
         self, endpoint: Endpoint, credentials: Credentials, address: str, deadline_s: float
     ) -> Proof:
         """See `MailServer.prove`."""
-        name = _name_of(endpoint, joins=True)
+        name = name_of(endpoint, joins=True)
         async with self._turn(name, credentials, deadline_s, joins=True) as left:
             return await self._inner.prove(endpoint, credentials, address, left)
 
@@ -237,7 +237,7 @@ class LimitedServer:
         deadline_s: float,
     ) -> Joined:
         """See `MailServer.join`."""
-        name = _name_of(endpoint, joins=True)
+        name = name_of(endpoint, joins=True)
         async with self._turn(name, credentials, deadline_s, joins=True) as left:
             return await self._inner.join(
                 endpoint, credentials, callback_url, status_frequency_minutes, left
@@ -253,7 +253,7 @@ class LimitedServer:
         extras: Extras = NO_EXTRAS,
     ) -> Described:
         """See `MailServer.describe`."""
-        async with self._turn(_name_of(endpoint), credentials, deadline_s) as left:
+        async with self._turn(name_of(endpoint), credentials, deadline_s) as left:
             return await self._inner.describe(
                 endpoint, credentials, item_ids, want_unread, left, extras
             )
@@ -268,7 +268,7 @@ class LimitedServer:
         extras: Extras = NO_EXTRAS,
     ) -> list[Item]:
         """See `MailServer.newest_unread`."""
-        async with self._turn(_name_of(endpoint), credentials, deadline_s) as left:
+        async with self._turn(name_of(endpoint), credentials, deadline_s) as left:
             return await self._inner.newest_unread(
                 endpoint, credentials, since, limit, left, extras
             )

@@ -7,6 +7,7 @@ can't say so; and what they raise is sent from there, for nobody else may be lef
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections import deque
@@ -24,7 +25,8 @@ from apps.alerts.models import Alert, Severity
 from apps.alerts.service import clear_alert, raise_alert
 from apps.eventlog.factory import get_log
 from apps.history import counters, names
-from apps.operations import push_apps
+from apps.operations import database_clock, lease, push_apps
+from apps.operations.rounds import rounds
 from apps.subscriptions.entries import JOIN, MAIL
 from apps.subscriptions.models import WakeUp
 from apps.vault.redact import where
@@ -43,6 +45,7 @@ UNANSWERED_FOR: Final = timedelta(hours=6)
 # Entries that wait: fewer are no alert, however they grow.
 LOG_DEEP_AT: Final = 500
 GROWING_FOR_S: Final = 120.0
+CLOCK_DIFFERS: Final = "clock_differs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._depths: dict[str, deque[tuple[float, int]]] = {MAIL: deque(), JOIN: deque()}
-        self._began = time.monotonic()
+        self._began = self._beat_seen = time.monotonic()
 
     def look(self) -> None:
         """Raise and clear what is to be; send what is due."""
@@ -66,6 +69,8 @@ class Watch:
             ("relay_refuses_us", Severity.CRITICAL, relay_refuses_us),
             ("relay_unavailable", Severity.CRITICAL, relay_unavailable),
             ("worker_gone", Severity.CRITICAL, self._worker_gone),
+            ("beat_gone", Severity.CRITICAL, self._beat_gone),
+            (CLOCK_DIFFERS, Severity.WARNING, clock_differs),
             ("mail_log_growing", Severity.CRITICAL, lambda: self._growing(MAIL)),
             ("join_log_growing", Severity.WARNING, lambda: self._growing(JOIN)),
             ("credentials_refused", Severity.WARNING, credentials_refused),
@@ -77,10 +82,12 @@ class Watch:
         for code, severity, rule in rules:
             try:
                 verdict = rule()
-                if verdict.raised and code not in raised:
-                    raise_alert(code, severity, code, verdict.facts)
-                elif verdict.raised is False and code in raised:
-                    clear_alert(code)
+                # Of a clock each server speaks for itself.
+                key = f"{code}:{_host()}" if code == CLOCK_DIFFERS else code
+                if verdict.raised and key not in raised:
+                    raise_alert(key, severity, code, verdict.facts)
+                elif verdict.raised is False and key in raised:
+                    clear_alert(key)
             except Exception as error:  # noqa: BLE001 - one rule must not stop the others
                 log.error("alert %s can't be judged: %s", code, where(error))
         self._look_at_push_apps()
@@ -97,6 +104,18 @@ class Watch:
         runs = counters.recent(names.DRAIN_RUNS, _JUST_NOW)
         patient = time.monotonic() - self._began > _JUST_NOW.total_seconds()
         return Verdict(False if runs else (True if patient else None), {})
+
+    def _beat_gone(self) -> Verdict:
+        """Nobody holds beat's lease, now and whenever this process has looked for two minutes.
+
+        As long as rounds are gone, one of the last release is at work, which knows no lease.
+        """
+        holder = lease.standing(lease.BEAT)
+        if holder is not None and holder.seconds_left > 0:
+            self._beat_seen = time.monotonic()
+            return Verdict(False, {})
+        missed = time.monotonic() - self._beat_seen > _JUST_NOW.total_seconds()
+        return Verdict(True if missed and not rounds()[1] else None, {})
 
     def _growing(self, kind: str) -> Verdict:
         """Deep, and deeper than it was some minutes ago; over once it is half as deep as that."""
@@ -135,6 +154,20 @@ def relay_unavailable() -> Verdict:
     ):
         return Verdict(True, {"calls": sum(n for _, n in failed)})
     return Verdict(None, {})
+
+
+def clock_differs() -> Verdict:
+    """This server's clock is not the database's: times compared on two servers go wrong."""
+    if connection.vendor == "sqlite":
+        return Verdict(False, {})
+    apart = abs(database_clock.apart())
+    if apart >= database_clock.CLOCKS_S:
+        return Verdict(True, {"seconds": round(apart)})
+    return Verdict(False if apart < database_clock.CLOCKS_S / 2 else None, {})
+
+
+def _host() -> str:
+    return socket.gethostname()[:80]
 
 
 def credentials_refused() -> Verdict:

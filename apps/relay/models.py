@@ -46,10 +46,10 @@ class PushApp(models.Model):
         max_length=10, choices=Provider.choices, default=Provider.APNS, db_default="apns"
     )
     app = models.CharField(max_length=155)
-    # Release 0.1 reads these two; since then they are in `summary`.
+    # Of credentials that release 0.1 stored; since then they are in `summary`.
     key_id = models.CharField(max_length=10, blank=True, default="")
     team_id = models.CharField(max_length=10, blank=True, default="")
-    # What the provider's check returned, wrapped by the vault.
+    # What the provider's check returned, wrapped by the vault; of release 0.1 the .p8 alone.
     sealed_key = models.BinaryField()
     # Random, new with every replacement of the credentials.
     revision = models.CharField(max_length=32, blank=True, default="", db_default="")
@@ -79,6 +79,13 @@ class PushApp(models.Model):
 
     def __str__(self) -> str:
         return f"{self.platform}:{self.app}"
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """What may be shown of the credentials, those of release 0.1 included."""
+        if not self.summary and self.key_id:
+            return {"kind": "token", "key_id": self.key_id, "team_id": self.team_id}
+        return dict(self.summary)
 
 
 class Nonce(models.Model):

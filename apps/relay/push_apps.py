@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 from apps.relay.models import Deployment, PushApp
 from apps.relay.providers import Checked, OpenApp
+from apps.relay.providers.apns.credentials import pack_key
+from apps.relay.providers.apns.token import SigningKey
 from apps.vault.wrapping import unwrap, wrap
 
 _TABLE = "relay_push_app"
@@ -63,10 +65,15 @@ def shared_apps(deployment: Deployment, platform: str, apps: Iterable[str]) -> d
 def opened(app: PushApp) -> OpenApp:
     """The app with its credentials opened.
 
+    Release 0.1 sealed Apple's .p8 alone, its ids beside it in clear. Such rows stay as they are
+    until the next upload, for relays of both releases share them during an upgrade.
+
     Raises:
         apps.vault.wrapping.UnwrapFailed: the sealed credentials don't open.
     """
     credentials = unwrap(
         app.sealed_key, table=_TABLE, row=f"{app.platform}:{app.app}", purpose=_PURPOSE
     )
+    if app.provider == PushApp.Provider.APNS and not credentials.startswith(b"{"):
+        credentials = pack_key(SigningKey(app.key_id, app.team_id, credentials))
     return OpenApp(app.pk, app.app, app.sandbox, credentials, app.revision)

@@ -14,9 +14,10 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
-from urllib.parse import urlsplit
 
 from apps.eventlog.interface import Entry, EventLog, LogUnavailable
+from apps.exchange import limits
+from apps.exchange.interface import Endpoint
 from apps.subscriptions.database import in_joins_database
 from apps.subscriptions.entries import JOIN
 from apps.subscriptions.joining import DEADLINE_S, Joiner
@@ -176,7 +177,9 @@ def _hosts(entries: Sequence[Entry]) -> dict[str, str]:
             ids.append(id_of(entry.partition))
     rows = Subscription.objects.filter(id__in=ids)
     return {
-        name_of(subscription_id): urlsplit(url).netloc.lower() or f"mail system {system}"
+        name_of(subscription_id): limits.name_of(Endpoint(url), joins=True)
+        if url
+        else f"mail system {system}"
         for subscription_id, url, system in rows.values_list(
             "id", "ews_url", "mailbox__mail_system_id"
         )

@@ -140,16 +140,16 @@ def _check(mailbox: Mailbox, credentials: Credentials) -> None:
 
 def account(mailbox: Mailbox, credentials: Credentials) -> str:
     """What stands for the account: `EXAMPLE\\anna`, `anna@example.com` and `anna` are one."""
-    name = credentials.account.rpartition("\\")[2].partition("@")[0]
-    return lookup_hmac("account", f"{mailbox.mail_system_id}:{_plain(name)}")
+    return lookup_hmac("account", f"{mailbox.mail_system_id}:{plain_name(credentials.account)}")
 
 
-def _plain(name: str) -> str:
-    """A user name in its barest form: without accents, widths, capitals and what is not seen.
+def plain_name(username: str) -> str:
+    """A user name in its barest form: no domain, accents, widths, capitals, and what is not seen.
 
     Active Directory finds `anna` by `Änna`, too; each spelling that counted by itself would be four
     more wrong tries at the same account.
     """
+    name = username.rpartition("\\")[2].partition("@")[0]
     parts = unicodedata.normalize("NFKD", name.casefold())
     seen = (one for one in parts if unicodedata.category(one) not in ("Mn", "Me", "Cf"))
     return "".join(seen).casefold().strip()

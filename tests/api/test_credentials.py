@@ -123,6 +123,11 @@ def costly() -> bytes:
         ({"type": "oauth", "token": "t", "expires_at": SOON, "username": "a"}, "malformed"),
         ({"type": "ntlm", "username": "an\tna", "password": "x"}, "malformed"),
         ({"type": "ntlm", "username": "anna", "password": "x", "token": "t"}, "malformed"),
+        # Windows' own login takes nobody's name for that of the account ENS runs under.
+        ({"type": "ntlm", "username": "\\", "password": "x"}, "malformed"),
+        ({"type": "basic", "username": "EXAMPLE\\", "password": "x"}, "malformed"),
+        ({"type": "negotiate", "username": "@example.com", "password": "x"}, "malformed"),
+        ({"type": "ntlm", "username": " ", "password": "x"}, "malformed"),
         ({"type": ["basic"]}, "malformed"),
         ({"type": {}}, "malformed"),
         ("basic", "malformed"),

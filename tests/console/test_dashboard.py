@@ -17,6 +17,7 @@ from apps.history import names
 from apps.history.models import MinuteCount
 from apps.subscriptions.models import Subscription
 from apps.tenants.tokens import issue_token
+from ens_project import __version__
 from tests.console.fleet import mail_system_of, make_device
 from tests.console.people import BASE, FOREIGN, World, signed_in
 
@@ -58,6 +59,11 @@ def test_what_wants_attention_comes_with_advice(chief: Client, admin: Client, wo
     theirs = admin.get(BASE).content.decode()
     assert "1 mailbox any more" in theirs
     assert "No worker" not in theirs and "cns.example" not in theirs and FOREIGN not in theirs
+
+
+def test_every_page_names_the_release(admin: Client) -> None:
+    for page in (BASE, f"{BASE}devices/device/"):
+        assert f"Release {__version__}" in admin.get(page).content.decode()
 
 
 def test_counts_of_all_are_for_those_who_see_all(

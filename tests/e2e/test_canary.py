@@ -12,10 +12,11 @@ import hashlib
 import json
 import secrets
 import socket
-from base64 import urlsafe_b64decode
+import time
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,15 @@ import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from apps.lab.phone import Phone, Refused
+from apps.lab.phone.client import Account
 from apps.lab.stand.facts import DemoUser
 from apps.lab.stand.stand import DEPLOYMENT, Layout, Stand
 from apps.lab.stand.waiting import until
@@ -42,6 +49,8 @@ from tests.e2e.grounds import (
 from tests.e2e.marks import Finding, Searcher
 from tests.e2e.road import Road
 from tests.e2e.webhooks import Webhook, webhooks_asked_for
+from tests.exchange.auth.test_client_certificate import file as p12_file
+from tests.exchange.auth.test_client_certificate import rsa_key
 
 pytestmark = pytest.mark.timeout(480)
 
@@ -55,6 +64,18 @@ from apps.keypairs import signing
 from apps.tenants.models import OrganizationGroup
 signer = signing.current(OrganizationGroup.objects.get(name="Lab"))
 number = signer._key.raw_value.private_numbers().private_value
+"""
+
+
+_NAME_A_PROXY = """
+from apps.subscriptions.way import seal_proxy_login
+from apps.tenants.models import MailSystem, OrganizationGroup
+system = MailSystem.objects.create(
+    og=OrganizationGroup.objects.get(name="Lab"), name="Behind", hosts=["behind.example"],
+    autodiscover=False, proxy_url="http://proxy.example:8080", proxy_auth="basic",
+)
+seal_proxy_login(system, "svc", open({file!r}).read())
+system.save()
 """
 
 
@@ -193,6 +214,8 @@ def test_no_mark_stands_anywhere_but_in_the_pushes(canary: Canary) -> None:
     assert canary.searcher().in_bytes(raw.encode(), "an encrypted push") == set()
 
     _refused_joins(canary, owner)
+    _other_credentials(canary, owner)
+    _proxy_login(canary)
     _trouble_at_exchange(canary, owner, first)
     _trouble_at_apns(canary, owner, first)
     _trouble_at_home(canary, owner, first)
@@ -286,6 +309,64 @@ def _refused_joins(canary: Canary, owner: DemoUser) -> None:
     canary.marks["a forbidden EWS URL"] = str(elsewhere.ews_url)
     with pytest.raises(Refused, match="ews_url_not_allowed"):
         road.stand.phone(elsewhere, "a phone").subscribe()
+
+
+@dataclass(frozen=True)
+class _Bearing(Account):
+    """An account whose phone brings other credentials than a password."""
+
+    brought: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def credentials(self) -> dict[str, Any]:
+        return self.brought
+
+
+def _other_credentials(canary: Canary, owner: DemoUser) -> None:
+    """A token, and a client certificate, at an Exchange that wants neither."""
+    stand = canary.road.stand
+    claims = urlsafe_b64encode(json.dumps({"iss": "x", "oid": secrets.token_hex(16)}).encode())
+    token = f"{secrets.token_urlsafe(12)}.{claims.decode().rstrip('=')}.{secrets.token_urlsafe(30)}"
+    key, password = rsa_key(), f"p12 {secrets.token_hex(8)}"
+    raw = p12_file(key, password=password)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    canary.marks |= {
+        "a bearer token": token,
+        "the token's end": token.rpartition(".")[2],
+        "a certificate's password": password,
+        "a certificate's key": f"{key.private_numbers().d:0512x}",
+        "a certificate's key in PEM": pem.splitlines()[5],
+    }
+    bearer = {"type": "oauth", "token": token, "expires_at": int(time.time()) + 3600}
+    packed = {"type": "certificate", "pkcs12": b64encode(raw).decode()}
+    for number, brought in enumerate(
+        (bearer, packed | {"pkcs12_password": password}, packed | {"pkcs12_password": token})
+    ):
+        account = _Bearing(*astuple(stand.account(owner)), brought=brought)
+        eas, uem = (f"{kind}-{secrets.token_hex(12)}" for kind in ("eas", "uem"))
+        canary.marks |= {f"EAS id {number}": eas, f"UEM id {number}": uem}
+        phone = stand.phone(account, "a phone", eas_id=eas)
+        phone._ref["uem_id"] = uem
+        canary.marks[f"bearing phone {number}'s push token"] = phone.token
+        if number == 2:
+            with pytest.raises(Refused, match="certificate_unusable"):
+                phone.subscribe()
+        elif number == 1:
+            assert (phone.join(), phone.code) == ("refused", "credentials_refused")
+        else:
+            phone.subscribe()
+            # It is tried again and again, for an administrator may mend it.
+            time.sleep(3)
+            assert canary.findings() == set()
+            phone.unsubscribe()
+
+
+def _proxy_login(canary: Canary) -> None:
+    """The password of a proxy, and what the check of that mail system says."""
+    stand = canary.road.stand
+    canary.marks["the proxy's password"] = password = f"proxy {secrets.token_hex(8)}"
+    file = stand.home.parent / "proxy-password"
+    file.write_text(password)
+    stand.manage(["shell", "--no-imports", "-c", _NAME_A_PROXY.format(file=str(file))])
 
 
 def _trouble_at_exchange(canary: Canary, user: DemoUser, phone: Phone) -> None:

@@ -89,6 +89,23 @@ def test_a_stopped_program_stays_dead_until_started_again(
     assert supervisor.running("it")
 
 
+def test_a_program_that_is_replaced_may_end_in_good_order(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    polite = """
+import pathlib, signal, time
+asked = getattr(signal, "SIGBREAK", signal.SIGTERM)
+signal.signal(asked, lambda *_: exit(print("bye", flush=True)))
+pathlib.Path("ready").touch()
+time.sleep(600)
+"""
+    supervisor.start(program(tmp_path, polite))
+    until("the old one", (tmp_path / "ready").exists, 10)
+    supervisor.replace(program(tmp_path, "import time; print('new', flush=True); time.sleep(600)"))
+    until("the new one", lambda: lines(tmp_path / "it.log") == ["bye", "new"], 10)
+    assert supervisor.running("it")
+
+
 def test_cpu_time_counts_dead_and_living_processes(supervisor: Supervisor, tmp_path: Path) -> None:
     burn = "import time\nwhile time.process_time() < 0.5: pass\ntime.sleep(600)"
     supervisor.start(program(tmp_path, burn))

@@ -71,6 +71,17 @@ def test_connections_are_spread_and_a_dead_server_is_passed_over(
     assert {ask(proxy) for _ in range(4)} == {b"two hello\n"}
 
 
+def test_a_server_that_is_taken_out_is_asked_nothing_new(
+    servers: list[Echo], proxy: TcpProxy
+) -> None:
+    both = {b"one hello\n", b"two hello\n"}
+    proxy.take_out(servers[0].port)
+    assert {ask(proxy) for _ in range(4)} == {b"two hello\n"}
+    proxy.put_back(servers[0].port)
+    assert {ask(proxy) for _ in range(4)} == both
+    servers[0].close()
+
+
 def test_a_cut_line_resets_refuses_and_comes_back(servers: list[Echo], proxy: TcpProxy) -> None:
     with socket.create_connection(("127.0.0.1", proxy.port), 5) as client:
         client.sendall(b"hello\n")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
+from django.utils import timezone
 
 from apps.alerts.models import Alert
 from apps.eventlog.factory import get_log
 from apps.eventlog.interface import NewEntry
 from apps.history import names
 from apps.history.models import MinuteCount
-from apps.operations import alerts
+from apps.operations import alerts, database_clock, lease
 from apps.operations.alerts import Watch
+from apps.operations.models import Lease
 from apps.subscriptions.entries import MAIL
+from apps.subscriptions.models import Scan
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -86,6 +92,33 @@ def test_a_worker_that_is_gone(watch: Watch, look: Callable[[], set[str]]) -> No
     assert look() == {"worker_gone"}
     counted(names.DRAIN_RUNS)
     assert look() == set()
+
+
+def test_beat_that_is_gone(watch: Watch, look: Callable[[], set[str]]) -> None:
+    assert look() == set()
+    watch._beat_seen -= 121
+    Scan.objects.create(here_since=timezone.now(), last_at=timezone.now())
+    assert look() == set()  # the last release's beat holds no lease, and does its rounds
+    Scan.objects.update(last_at=timezone.now() - timedelta(minutes=4))
+    assert look() == {"beat_gone"}
+    holder = lease.Holder(lease.BEAT)
+    assert holder.take()
+    assert look() == set()
+    Lease.objects.update(expires_at=database_clock.now() - 1)
+    assert look() == set()  # another one may take it over in a moment
+    watch._beat_seen -= 121
+    assert look() == {"beat_gone"}
+
+
+def test_clocks_that_differ(look: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "connection", SimpleNamespace(vendor="postgresql"))
+    host = socket.gethostname()[:80]
+    for ahead, expected in ((4.0, False), (7.0, True), (4.0, True), (-1.0, False), (-6.0, True)):
+        monkeypatch.setattr(database_clock, "now", lambda ahead=ahead: time.time() - ahead)
+        assert look() == ({f"clock_differs:{host}"} if expected else set()), ahead
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    monkeypatch.setattr(database_clock, "now", time.time)
+    assert look() == {f"clock_differs:{host}"}  # of another server it knows nothing
 
 
 def test_a_log_that_grows(

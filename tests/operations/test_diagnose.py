@@ -7,11 +7,13 @@ import json
 import os
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from wsgiref.simple_server import WSGIServer, make_server
 
@@ -21,6 +23,8 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from apps.alerts.models import Severity
+from apps.alerts.service import raise_alert
 from apps.cns.site import CnsSite
 from apps.diagnosis import registry
 from apps.diagnosis.registry import Context, Step
@@ -30,8 +34,11 @@ from apps.history import buffer, counters, names
 from apps.lab.exchange import LabExchange
 from apps.lab.gateway import LabGateway
 from apps.lab.gateway import in_thread as gateway_in_thread
+from apps.operations import database_clock
 from apps.operations.checks import exchange, hosts, webhook
 from apps.operations.checks import relay as relay_checks
+from apps.operations.lease import BEAT, Holder
+from apps.operations.models import Lease
 from apps.relay import signature
 from apps.relay.models import Deployment
 from apps.subscriptions.models import Scan
@@ -215,6 +222,9 @@ class TestExchange:
         assert tried("canary-4711").status == "skipped"  # never tried twice
         assert {tried(f"canary-{n}").detail for n in range(2)} == {"credentials_refused"}
         assert tried("canary-9").detail == "too_many_attempts"  # nobody guesses here
+        for spelt in ("anna", "Änna@example.com"):
+            other = Context(address="anna@example.com", username=spelt, password="canary-9")
+            assert steps_of("exchange.sign_in", other)["sign in"].detail == "too_many_attempts"
         assert steps_of("exchange.sign_in")["sign in"].status == "skipped"
 
     def test_the_version_that_answered(
@@ -392,11 +402,33 @@ class TestDeployment:
         assert found["event log"].status == "ok" and found["mail that waits"].detail == "0"
 
     def test_workers_and_beat(self) -> None:
-        assert {step.status for step in steps_of("deployment.processes").values()} == {"failed"}
+        assert {step.status for step in steps_of("deployment.processes").values()} == {
+            "failed",
+            "warning",
+        }
         counters.count(names.DRAIN_RUNS)
         buffer.buffer.flush()
         Scan.objects.create(here_since=timezone.now(), last_at=timezone.now())
-        assert {step.status for step in steps_of("deployment.processes").values()} == {"ok"}
+        found = steps_of("deployment.processes")
+        assert (found["beat"].status, found["beat's turn"].status) == ("ok", "warning")
+        holder = Holder(BEAT)
+        assert holder.take()
+        found = steps_of("deployment.processes")
+        assert {step.status for step in found.values()} == {"ok"}
+        assert holder.identity in found["beat's turn"].detail
+        Lease.objects.update(expires_at=0)
+        left = steps_of("deployment.processes")["beat's turn"]
+        assert left.status == "warning" and holder.identity in left.detail and left.advice
+
+    def test_clocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert steps_of("deployment.clock")["clock"].status == "skipped"
+        there = SimpleNamespace(vendor="postgresql")
+        monkeypatch.setattr("apps.operations.checks.deployment.connection", there)
+        for ahead, status in ((4.5, "ok"), (6.0, "warning"), (-6.0, "warning")):
+            monkeypatch.setattr(database_clock, "now", lambda ahead=ahead: time.time() - ahead)
+            assert steps_of("deployment.clock")["clock"].status == status
+        raise_alert("clock_differs:web-2", Severity.WARNING, "clock_differs", {})
+        assert steps_of("deployment.clock")["another clock"].detail == "web-2"
 
     @pytest.mark.skipif(os.name == "nt", reason="no POSIX modes")
     def test_a_master_key_that_others_may_read(self, settings: Settings, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.utils.connection import ConnectionProxy
 
 from apps.administrators.scope import below
 from apps.audit import service as audit
@@ -17,7 +19,7 @@ from apps.cns.models import SecureChannelKey
 from apps.devices import blocks, registry
 from apps.devices.models import Device
 from apps.history import stories
-from apps.operations import device_actions, persons, secure_channel
+from apps.operations import database_clock, device_actions, lease, persons, secure_channel
 from apps.operations.device_actions import By
 from apps.tenants.models import OrganizationGroup
 from apps.vault import lookup
@@ -52,6 +54,9 @@ def _record() -> None:
         lambda: persons.held("anna@example.com", BY),
         lambda: persons.forget("anna@example.com", By("admin")),
         lambda: stories.forget(MANY),
+        lambda: lease.standing(lease.BEAT),
+        lambda: lease.Holder(lease.BEAT).take(),
+        lambda: lease.Holder(lease.BEAT).give_back(),
         secure_channel.listed,
         keys.current,
         lambda: keys.put_into_use(SecureChannelKey(pk=1)),
@@ -69,9 +74,11 @@ def test_it_compiles_and_keeps_to_the_limits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lookup, "_key", lambda: bytes(32))
+    monkeypatch.setattr(database_clock, "connection", ConnectionProxy(connections, "mssql"))
     on_mssql.answers = {
         "INSERT INTO [audit_entry]": [(1,)],
         "INSERT INTO [devices_block]": [(1,)],
+        "SYSUTCDATETIME()": [(1.5,)],
     }
     does()
     assert on_mssql.statements

@@ -29,9 +29,11 @@ from apps.subscriptions.database import in_joins_database
 from apps.subscriptions.entries import JOIN
 from apps.subscriptions.joining import Joiner
 from apps.subscriptions.joins import Joins
+from apps.subscriptions.models import Subscription
 from apps.tenants.groups import create_group
 from apps.tenants.mail_systems import add_mail_system
 from apps.tenants.models import MailSystem, OrganizationGroup
+from tests.subscriptions.test_joining import as_claimed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -119,6 +121,22 @@ async def test_one_server_never_gets_more_than_its_share_of_the_joins(site: Site
     site.joins.stop()
     site.hanging.faults.clear()
     await run
+
+
+async def test_what_a_phone_names_on_a_host_takes_no_turns_of_its_ews(site: Site) -> None:
+    """Some path of a host may hang for ever, and an API token is all it takes to name it."""
+
+    def hosts() -> list[str]:
+        site.begin(site.healthy, 1)
+        site.begin(site.healthy, 2)
+        url = site.healthy.url.replace("/EWS/Exchange.asmx", "/hangs")
+        Subscription.objects.filter(id=Subscription.objects.first().pk).update(ews_url=url)  # type: ignore[union-attr]
+        rows = LogEntry.objects.all()
+        taken = [as_claimed(NewEntry(row.kind, row.partition, bytes(row.payload))) for row in rows]
+        return sorted(joins._hosts(taken).values())
+
+    host = site.healthy.url.split("/")[2]
+    assert await in_joins_database(hosts) == [host, f"{host}, another path"]
 
 
 async def test_a_worker_that_is_told_to_end_hands_back_what_it_has_not_begun(site: Site) -> None:

@@ -30,7 +30,7 @@ def test_a_refused_password_stays_refused_whatever_a_gateway_calls_the_phone(
 def test_a_name_is_one_account_however_a_directory_lets_it_be_spelt(
     mailbox: Mailbox, spelt: str
 ) -> None:
-    """Active Directory compares names without accents and widths: each spelling would count anew."""
+    """Active Directory compares names without accents and widths: each would count anew."""
     for number in range(refusals.REFUSALS_AT_MOST):
         refusals.remember(mailbox, Credentials("basic", spelt, f"wrong {number}"))
     with pytest.raises(refusals.AccountAtRisk):

@@ -137,8 +137,14 @@ async def test_a_certificate_that_the_peer_refuses_is_named(
 
         def refuse() -> None:
             taken, _ = server.accept()
-            with taken, suppress(OSError), context.wrap_socket(taken, server_side=True):
-                pass
+            spoken = context.wrap_socket(taken, server_side=True, do_handshake_on_connect=False)
+            with spoken, suppress(OSError):
+                with suppress(OSError):
+                    spoken.do_handshake()
+                # To hang up on what the client goes on saying would take back the alert.
+                socket.socket.shutdown(spoken, socket.SHUT_WR)
+                while socket.socket.recv(spoken, 4096):
+                    pass
 
         refusing = asyncio.create_task(asyncio.to_thread(refuse))
         url = f"https://localhost:{server.getsockname()[1]}/"

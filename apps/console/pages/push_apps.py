@@ -180,7 +180,7 @@ def remove(request: HttpRequest, app_id: int) -> HttpResponse:
         question = "No phone with this app is reached any more, until it is added again."
         return confirm(request, f"Remove {app.app}?", question, reverse("console:push_apps"))
     with transaction.atomic():
-        audit(request, "push_app.remove", app, None, dict(app.summary), None)
+        audit(request, "push_app.remove", app, None, app.shown, None)
         app.delete()
     messages.success(request, "The app and its credentials are gone.")
     return redirect("console:push_apps")

@@ -8,6 +8,7 @@ NTLM: https://learn.microsoft.com/openspecs/windows_protocols/ms-nthi/ ; Kerbero
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from typing import Final, Literal
 
@@ -20,6 +21,10 @@ from apps.exchange.credentials import Credentials
 from apps.exchange.errors import CredentialsRefused, LoginImpossible
 
 Way = Literal["negotiate", "ntlm"]
+
+# What pyspnego takes for the hashes of a password, as good as the password itself: who has stolen
+# them must not log in with them from outside, by way of us.
+_HASHES: Final = re.compile(r"[0-9A-Fa-f]{32}:[0-9A-Fa-f]{32}\s*")
 
 _NAMES: Final[dict[Way, str]] = {"negotiate": "Negotiate", "ntlm": "NTLM"}
 
@@ -62,6 +67,8 @@ class Login:
         """
         if self._way == "negotiate":
             self._context = self._tickets.context(self._host)
+        elif _HASHES.fullmatch(self._credentials.password):
+            raise CredentialsRefused
         else:
             self._context = spnego.client(
                 self._credentials.username,

@@ -28,8 +28,14 @@ def clean_environment() -> dict[str, str]:
 class Side:
     """An installation with its settings file, master key and database in `directory`."""
 
-    def __init__(self, directory: Path, logs: Path, values: Mapping[str, str]) -> None:
-        """Writes `ens.env` with `values` (names without `ENS_`) and what every side needs."""
+    def __init__(
+        self, directory: Path, logs: Path, values: Mapping[str, str], root: Path = ROOT
+    ) -> None:
+        """Writes `ens.env` with `values` (names without `ENS_`) and what every side needs.
+
+        `root` is where ENS's code is; change it for programs and commands of another release.
+        """
+        self.root = root
         directory.mkdir(parents=True)
         self.directory = directory
         self._logs = logs
@@ -49,11 +55,11 @@ class Side:
 
     def manage(self, *lines: Sequence[str]) -> list[str]:
         """Run management commands in order; returns what each printed, raises CommandFailed."""
-        return commands.run(lines, self._environment, ROOT)
+        return commands.run(lines, self._environment, self.root)
 
     def run(self, module: str, text: str) -> str:
         """Run a module with these settings on `text`; what it printed, or raises CommandFailed."""
-        return commands.run_module(module, text, self._environment, ROOT)
+        return commands.run_module(module, text, self._environment, self.root)
 
     def web(self, name: str, port: int) -> Program:
         """The web server of this installation, on loopback."""
@@ -74,4 +80,4 @@ class Side:
     def program(self, name: str, module_and_words: Sequence[str]) -> Program:
         """`python -m <module> <words>` with the settings of this installation."""
         command = [sys.executable, "-m", *module_and_words]
-        return Program(name, command, self._environment, ROOT, self._logs / f"{name}.log")
+        return Program(name, command, self._environment, self.root, self._logs / f"{name}.log")

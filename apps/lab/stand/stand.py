@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from typing import Any
 import requests
 
 from apps.lab.phone import Account, Apns, EnsClient, Fcm, Phone, Push, Refused
+from apps.lab.stand.child import Program
 from apps.lab.stand.facts import APP_ID, PROJECT_ID, DemoUser, Facts
 from apps.lab.stand.lab import Lab, StartFailed, answers
 from apps.lab.stand.ports import HOST, free_port
@@ -36,6 +38,8 @@ ADMINISTRATOR = "admin"
 # What costs CPU time in life: ENS's own processes, not the lab's.
 OWN = ("web", "worker", "relay", "beat")
 KEYS_S = 60.0
+# What a request of a phone's or Exchange's takes at most, nothing hanging.
+DRAINED_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,24 +133,31 @@ class Stand(Lab):
             self._relay = relay = self._relay_side()
             self._set_up_relay(relay, ens.directory / "cns.pem")
             self.facts = replace(self.facts, api_token=token)
-            self.supervisor.start(relay.web("relay", self._relay_port))
-        for name, port in zip(self.layout.names("web"), self._web_ports, strict=True):
-            self.supervisor.start(ens.web(name, port))
-        queues = "drain,join,housekeeping"
-        level = self._settings.get("LOG_LEVEL", "WARNING")
-        for name in self.layout.names("worker"):
-            words = ["-P", "threads", "-c", "4", "-Q", queues, "-l", level]
-            if self.layout.workers > 1:
-                words += ["-n", f"{name}@%h"]
-            self.supervisor.start(ens.celery(name, "worker", *words))
-        # No pid file: beat would refuse to start beside the one that a kill left behind.
-        self.supervisor.start(ens.celery("beat", "beat", "--pidfile=", "-l", level))
+            self.supervisor.start(self.program("relay"))
+        for name in (*self.layout.names("web"), *self.layout.names("worker"), "beat"):
+            self.supervisor.start(self.program(name))
         self.make_keys()
         self.wait_for("web", answers(f"{self.link_address}/alive"))
         if self.layout.empty:
             return
         self.wait_for("relay", answers(f"{self.relay_url}/nws/notify/apns", status=405))
         self.wait_for("worker", self._has_keys, KEYS_S)
+
+    def program(self, name: str) -> Program:
+        """What runs under this name: `relay`, `beat`, `web`, `web-2`, …, `worker`, …"""
+        if name == "relay":
+            return self._relay.web(name, self._relay_port)
+        if name in self.layout.names("web"):
+            port = self._web_ports[self.layout.names("web").index(name)]
+            return self._ens.web(name, port)
+        level = self._settings.get("LOG_LEVEL", "WARNING")
+        if name == "beat":
+            # No pid file: beat would refuse to start beside the one that a kill left behind.
+            return self._ens.celery(name, "beat", "--pidfile=", "-l", level)
+        words = ["-P", "threads", "-c", "4", "-Q", "drain,join,housekeeping", "-l", level]
+        if self.layout.workers > 1:
+            words += ["-n", f"{name}@%h"]
+        return self._ens.celery(name, "worker", *words)
 
     def stop(self) -> None:
         """Stop everything: what makes work first, the lab last."""
@@ -175,6 +186,27 @@ class Stand(Lab):
         It is started again at once, as a service manager would do.
         """
         self.supervisor.kill(name)
+
+    def move_to(self, root: Path) -> None:
+        """Let programs that start from now on, and commands, be those of the release in `root`."""
+        self._ens.root = self._relay.root = root
+
+    def restart(self, name: str) -> None:
+        """End a program in good order and start it anew, as one server's turn in an upgrade.
+
+        A web server among several gets no new connections meanwhile. Raises StartFailed.
+        """
+        if name not in self.layout.names("web"):
+            self.supervisor.replace(self.program(name))
+            return
+        port = self._web_ports[self.layout.names("web").index(name)]
+        if self._front is not None:
+            self._front.take_out(port)
+            time.sleep(DRAINED_S)
+        self.supervisor.replace(self.program(name))
+        self.wait_for(name, answers(f"http://{HOST}:{port}{PATH}/alive"))
+        if self._front is not None:
+            self._front.put_back(port)
 
     def manage(self, *lines: Sequence[str]) -> list[str]:
         """Run management commands of ENS, as its operator would; the stand must have started.

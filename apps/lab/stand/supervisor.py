@@ -64,6 +64,12 @@ class Supervisor:
             self._children[name].start()
             self._note_processes()
 
+    def replace(self, program: Program) -> None:
+        """Ask the program of this name to end, as a service manager does, and start this one."""
+        with self._lock:
+            self._end_group([self._children[program.name]])
+            self.start(program)
+
     def kill(self, name: str) -> None:
         """Kill a program and all its processes with -9; it is started again soon."""
         with self._lock:

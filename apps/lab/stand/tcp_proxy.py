@@ -47,6 +47,14 @@ class TcpProxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
+    def take_out(self, server: int) -> None:
+        """Give this server no new connection; those that are open stay."""
+        self._servers = [each for each in self._servers if each != server]
+
+    def put_back(self, server: int) -> None:
+        """Give this server connections again."""
+        self._servers = [*self._servers, server]
+
     def cut(self) -> None:
         """Reset every connection and refuse new ones, until `restore`."""
         asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(10)
@@ -86,9 +94,9 @@ class TcpProxy:
             self._open.discard(writer)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        first = next(self._turn)
-        for step in range(len(self._servers)):
-            port = self._servers[(first + step) % len(self._servers)]
+        first, servers = next(self._turn), self._servers
+        for step in range(len(servers)):
+            port = servers[(first + step) % len(servers)]
             with suppress(OSError):
                 return await asyncio.open_connection(HOST, port, limit=_CHUNK)
         return None

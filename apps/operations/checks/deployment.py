@@ -5,27 +5,28 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
 
-from apps import clock
+from apps.alerts.models import Alert
 from apps.diagnosis.registry import Context, Status, Step, check
 from apps.eventlog.factory import get_log
 from apps.history import counters, names
+from apps.operations import database_clock, lease
+from apps.operations.rounds import rounds
 from apps.subscriptions.entries import JOIN, MAIL
-from apps.subscriptions.models import Scan
 from ens_project.env import env_file
 
 _SLOW_S: Final = 0.1
 _JUST_NOW: Final = timedelta(minutes=2)
-_SCANNED_WITHIN: Final = timedelta(minutes=3)
-_CLOCKS_S: Final = 5.0
 _DEEP: Final = 500
+_ONE_TIME: Final = "Let all servers follow the same time server."
 
 
 @check("deployment.database", title="Database", area="deployment")
@@ -86,35 +87,37 @@ def processes(context: Context) -> Iterator[Step]:
     else:
         advice = "No worker has looked at the mail for two minutes: start workers and beat."
         yield Step("workers", "failed", "none at work", advice)
-    last = Scan.objects.order_by("-last_at").values_list("last_at", flat=True).first()
-    if last is not None and clock.now() - last < _SCANNED_WITHIN * settings.ENS.lab_clock_scale:
+    last, current = rounds()
+    if last is not None and current:
         yield Step("beat", "ok", f"{last:%H:%M:%S} UTC")
     else:
-        advice = "Start beat, on one server, and a worker for the queue `housekeeping`."
+        advice = "Start beat, and a worker for the queue `housekeeping`."
         yield Step("beat", "failed", "its rounds are overdue", advice)
+    holder = lease.standing(lease.BEAT)
+    if holder is not None and holder.seconds_left > 0:
+        detail = f"{holder.holder}, {holder.seconds_left:.0f} s left"
+        yield Step("beat's turn", "ok", detail)
+    else:
+        detail = f"nobody's; {holder.holder} was the last" if holder else "nobody's"
+        advice = "Start beat, on two servers where there are two; only one sends at a time."
+        yield Step("beat's turn", "warning", detail, advice)
 
 
 @check("deployment.clock", title="Clock", area="deployment")
 def clocks(context: Context) -> Iterator[Step]:
-    """This server's clock beside the database server's."""
-    statements = {
-        "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp())",
-        "microsoft": "SELECT DATEDIFF_BIG(MILLISECOND, '1970-01-01', SYSUTCDATETIME()) / 1000.0",
-    }
-    statement = statements.get(connection.vendor)
-    if statement is None:
+    """This server's clock beside the database server's, and what other servers said of theirs."""
+    if connection.vendor == "sqlite":
         yield Step("clock", "skipped", "the database is on this machine")
         return
-    with connection.cursor() as cursor:
-        before = time.time()
-        cursor.execute(statement)
-        theirs = float(cursor.fetchone()[0])
-        ours = (before + time.time()) / 2
-    detail = f"{abs(ours - theirs):.1f} s apart; {datetime.fromtimestamp(ours, UTC):%H:%M:%S} UTC"
-    if abs(ours - theirs) < _CLOCKS_S:
+    apart = database_clock.apart()
+    detail = f"{abs(apart):.1f} s apart; {timezone.now():%H:%M:%S} UTC"
+    if abs(apart) < database_clock.CLOCKS_S:
         yield Step("clock", "ok", detail)
     else:
-        yield Step("clock", "warning", detail, "Let all servers follow the same time server.")
+        yield Step("clock", "warning", detail, _ONE_TIME)
+    others = Alert.objects.filter(code="clock_differs", raised=True).values_list("key", flat=True)
+    for key in others.order_by("key"):
+        yield Step("another clock", "warning", key.partition(":")[2], _ONE_TIME)
 
 
 @check("deployment.files", title="Files with secrets", area="deployment")

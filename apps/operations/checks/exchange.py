@@ -31,6 +31,7 @@ from apps.exchange.errors import (
 from apps.exchange.gateway import Gateway
 from apps.exchange.interface import Credentials
 from apps.operations.checks import hosts
+from apps.subscriptions.refusals import plain_name
 from apps.subscriptions.runtime import mail_server
 from apps.subscriptions.way import endpoint_of
 from apps.tenants.models import MailSystem
@@ -255,7 +256,7 @@ def _tried(context: Context) -> str:
 
 
 def _account(context: Context) -> str:
-    return lookup_hmac("credential", f"diagnose:{context.username.strip().lower()}")
+    return lookup_hmac("credential", f"diagnose:{plain_name(context.username)}")
 
 
 def _lately(context: Context) -> list[float]:

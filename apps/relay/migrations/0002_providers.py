@@ -1,27 +1,12 @@
-"""Push apps by platform and provider; Apple's bare keys become credentials that name their kind."""
+"""Push apps by platform and provider.
 
-import json
-import secrets
+What release 0.1 sealed stays as it is: its relays may still run (apps/relay/push_apps.py).
+"""
 
 from django.db import migrations, models
 
-from apps.vault.wrapping import unwrap, wrap
-
 _PLATFORMS = [("apns", "Apns"), ("fcm", "Fcm")]
 _PROVIDERS = [("apns", "Apns"), ("fcm", "Fcm"), ("sns", "Sns")]
-
-
-def pack_bare_keys(apps, _schema_editor):
-    """Release 0.1 sealed the .p8 alone, its ids beside it in clear."""
-    for app in apps.get_model("relay", "PushApp").objects.filter(revision=""):
-        place = {"table": "relay_push_app", "row": f"apns:{app.app}", "purpose": "provider_key"}
-        ids = {"key_id": app.key_id, "team_id": app.team_id}
-        key = unwrap(app.sealed_key, **place).decode("ascii")
-        packed = json.dumps({"kind": "token", **ids, "key": key}).encode()
-        app.sealed_key = wrap(packed, **place)
-        app.summary = {"kind": "token", **ids}
-        app.revision = secrets.token_hex(16)
-        app.save()
 
 
 class Migration(migrations.Migration):
@@ -84,5 +69,4 @@ class Migration(migrations.Migration):
             name="team_id",
             field=models.CharField(blank=True, default="", max_length=10),
         ),
-        migrations.RunPython(pack_bare_keys, migrations.RunPython.noop),
     ]

@@ -6,9 +6,11 @@ import asyncio
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import pytest
+from spnego._ntlm_raw.crypto import ntowfv1
 
 from apps.exchange.auth import connection
 from apps.exchange.auth.connections import UserConnections
@@ -138,6 +140,20 @@ async def test_a_login_that_nobody_waits_for_any_more_is_not_begun(
             await connection._in_thread(threads, partial(begun.append, "late"), 0.1)
         hangs.set()
     assert begun == []
+
+
+async def test_the_hash_of_a_password_is_no_password() -> None:
+    """Whoever has stolen one must not log in with it from outside, by way of us."""
+    way = WAYS["NTLM"]
+    lab, server = way.lab(), EwsServer("0.1.0")
+    lab.add_demo_accounts()
+    async with lab:
+        right = way.credentials(lab)
+        stolen = replace(right, password=f"{'0' * 32}:{ntowfv1(right.password).hex()}")
+        await server.prove(endpoint_of(lab), right, "anna@example.com", 5)
+        with pytest.raises(CredentialsRefused):
+            await server.prove(endpoint_of(lab), stolen, "anna@example.com", 5)
+        await server.close()
 
 
 async def test_a_connection_that_the_server_closes_is_logged_in_anew() -> None:

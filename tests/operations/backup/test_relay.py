@@ -24,7 +24,7 @@ words = ["--password-file", facts["password"]]
 """
 BACKUP = """
 known = Deployment.objects.create(name="one", thumbprint="t" * 43, certificate="x")
-push_apps.store("apns", "com.example", "apns", Checked(b"key", None, {}), sandbox=True)
+push_apps.store("apns", "com.example", "apns", Checked(b"key", None, {"kind": "token"}), sandbox=True)
 known.push_apps.set(PushApp.objects.all())
 run("ens_backup", "--to", facts["file"], *words)
 run("relay_deployment", "revoke", "--name", "one")

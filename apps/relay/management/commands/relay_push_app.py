@@ -95,7 +95,7 @@ class Command(BaseCommand):
 
     def _show(self, app: PushApp) -> None:
         names = ", ".join(app.deployments.order_by("name").values_list("name", flat=True))
-        said = " ".join(f"{name}={value}" for name, value in app.summary.items())
+        said = " ".join(f"{name}={value}" for name, value in app.shown.items())
         state = "sandbox" if app.sandbox else "production"
         if app.expires_at is not None:
             days = (app.expires_at - timezone.now()).days
