@@ -24,7 +24,8 @@ words = ["--password-file", facts["password"]]
 """
 BACKUP = """
 known = Deployment.objects.create(name="one", thumbprint="t" * 43, certificate="x")
-push_apps.store("apns", "com.example", "apns", Checked(b"key", None, {"kind": "token"}), sandbox=True)
+checked = Checked(b'{"key": 1}', None, {"kind": "token"})
+push_apps.store("apns", "com.example", "apns", checked, sandbox=True)
 known.push_apps.set(PushApp.objects.all())
 run("ens_backup", "--to", facts["file"], *words)
 run("relay_deployment", "revoke", "--name", "one")
@@ -52,4 +53,4 @@ def test_a_relay_alone(tmp_path: Path) -> None:
     }
     words["key"] = str(new.master_key)
     old.alone(FILL + BACKUP, **words)
-    assert new.alone(FILL + RESTORE, **words) == [True, "key"]
+    assert new.alone(FILL + RESTORE, **words) == [True, '{"key": 1}']
