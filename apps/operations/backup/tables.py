@@ -55,6 +55,7 @@ LEFT_OUT: Final = {
     "eventlog.UnwantedPartition": "refers to subscriptions",
     "eventlog.Sign": "refers to subscriptions",
     "eventlog.SeenMark": "of some days; a repeated push replaces the one before it",
+    "operations.Lease": "who is beat at this moment",
     "alerts.Alert": "what is wrong is found anew",
     "alerts.Message": "what was to be told is old",
     "history.MinuteCount": "figures of the last hours",

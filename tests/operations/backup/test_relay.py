@@ -9,8 +9,7 @@ import pytest
 from tests.operations.backup.deployment import Deployment
 
 FILL = """
-import json
-from base64 import b64encode
+import os
 from io import StringIO
 from django.core.management import CommandError, call_command
 from django.utils import timezone
@@ -25,7 +24,8 @@ words = ["--password-file", facts["password"]]
 """
 BACKUP = """
 known = Deployment.objects.create(name="one", thumbprint="t" * 43, certificate="x")
-push_apps.store("apns", "com.example", "apns", Checked(b"key", None, {}), sandbox=True)
+checked = Checked(b'{"key": 1}', None, {"kind": "token"})
+push_apps.store("apns", "com.example", "apns", checked, sandbox=True)
 known.push_apps.set(PushApp.objects.all())
 run("ens_backup", "--to", facts["file"], *words)
 run("relay_deployment", "revoke", "--name", "one")
@@ -34,6 +34,7 @@ RESTORE = """
 run("ens_restore", "--from", facts["file"], "--replay", facts["list"], *words)
 new = run("ens_rewrap", "--add-key").split()[0]
 run("ens_rewrap", "--to", new)
+os.utime(facts["key"], (0, 0))
 run("ens_rewrap", "--drop-old")
 known = Deployment.objects.get()
 (app,) = known.push_apps.all()
@@ -50,5 +51,6 @@ def test_a_relay_alone(tmp_path: Path) -> None:
         "file": str(tmp_path / "relay.backup"),
         "list": str(old.home / "data" / "revocations.jsonl"),
     }
+    words["key"] = str(new.master_key)
     old.alone(FILL + BACKUP, **words)
-    assert new.alone(FILL + RESTORE, **words) == [True, "key"]
+    assert new.alone(FILL + RESTORE, **words) == [True, '{"key": 1}']
