@@ -59,7 +59,6 @@ LEFT_OUT: Final = {
     "alerts.Alert": "what is wrong is found anew",
     "alerts.Message": "what was to be told is old",
     "history.MinuteCount": "figures of the last hours",
-    "operations.Lease": "of the last seconds",
     "api.AttemptWindow": "failures of the last minutes",
     "administrators.UsedCode": "codes of the last minute",
     "sessions.Session": "people sign in again",
