@@ -54,6 +54,9 @@ def test_the_phone_that_the_gateway_refuses_is_silent_until_it_passes(road: Road
         assert (one.state, one.check_in().do) == ("blocked", "nothing")
         # It was the owner: the other one is asked for its credentials.
         road.renews(two)
+        # As long as Exchange calls the old subscription, too, a mail may be fetched with the
+        # credentials that the gateway refuses: then it is told as «New mail».
+        road.holds(user, 1)
         road.exchange.deliver(user, "Meanwhile")
         road.rings(two, "Meanwhile")
         road.quiet()
