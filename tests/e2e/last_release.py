@@ -36,7 +36,9 @@ def unpack(release: str, directory: Path) -> Path:
     archive = directory.with_suffix(".tar")
     _git("archive", "--format=tar", "-o", str(archive), release)
     with tarfile.open(archive) as tar:
-        tar.extractall(directory, filter="data")
+        if hasattr(tarfile, "data_filter"):  # not before Python 3.11.4, as on Debian 12
+            tar.extraction_filter = tarfile.data_filter
+        tar.extractall(directory)  # noqa: S202 - our own history
     archive.unlink()
     return directory
 

@@ -17,6 +17,8 @@ from apps.lab.phone.opening import ContentKey, NotGenuine, open_push
 from apps.lab.phone.pushes import Push, PushService
 from apps.lab.phone.screen import Screen
 
+_FIRST_KEY_S = 90.0
+
 log = logging.getLogger(__name__)
 
 LONG_POLL_S = 20.0
@@ -145,8 +147,8 @@ class Phone:
 
         Raises as EnsClient does; TimeoutError when the outcome isn't known within `seconds`.
         """
+        wait = self._subscribe_when_ready()
         deadline = time.monotonic() + seconds
-        wait = self.subscribe()
         while self.state == "joining":
             if time.monotonic() + wait > deadline:
                 raise TimeoutError(f"{self.name} is still joining after {seconds:g} seconds")
@@ -154,6 +156,17 @@ class Phone:
             answer = self.check_in()
             wait = self._follow(answer) if answer.state == "joining" else 0.0
         return self.state
+
+    def _subscribe_when_ready(self) -> float:
+        """As `subscribe`, but a new organization's first key may take a minute."""
+        deadline = time.monotonic() + _FIRST_KEY_S
+        while True:
+            try:
+                return self.subscribe()
+            except Refused as refused:
+                if refused.code != "no_key_ready" or time.monotonic() > deadline:
+                    raise
+                time.sleep(refused.retry_after_s or 1.0)
 
     def _follow(self, answer: CheckIn) -> float:
         """Do what ENS asks for; returns when to check in next, in seconds."""
