@@ -38,7 +38,7 @@ def unpack(release: str, directory: Path) -> Path:
     with tarfile.open(archive) as tar:
         if hasattr(tarfile, "data_filter"):  # not before Python 3.11.4, as on Debian 12
             tar.extraction_filter = tarfile.data_filter
-        tar.extractall(directory)  # noqa: S202 - our own history
+        tar.extractall(directory)
     archive.unlink()
     return directory
 
